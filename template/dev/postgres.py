@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
@@ -49,6 +51,19 @@ def run(folder: Path) -> Iterator[str]:
     finally:
         server.send_signal(signal.SIGINT)  # disconnects clients, then stops cleanly
         server.wait()
+
+
+@contextmanager
+def fresh(url: str) -> Iterator[str]:
+    """An empty database on this server, dropped at the end; yields its URL."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        connection.execute(f'create database "{name}"')
+        parts = urlsplit(url)
+        try:
+            yield urlunsplit(parts._replace(path=f"/{name}"))
+        finally:
+            connection.execute(f'drop database "{name}" with (force)')
 
 
 def _initialise(data: Path) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -27,14 +28,29 @@ def started(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     folder: where their data lies, and stays.
     """
     with ExitStack() as stack:
-        urls = {}
-        for name in sorted(path.stem for path in HERE.glob("*.py")):
-            if name.startswith("__") or name == "services":
-                continue
-            service = importlib.import_module(f".{name}", __package__)
-            if not given.get(service.VARIABLE):
-                urls[service.VARIABLE] = stack.enter_context(service.run(folder / name))
-        yield urls
+        yield {
+            module.VARIABLE: stack.enter_context(module.run(folder / name))
+            for name, module in _modules().items()
+            if not given.get(module.VARIABLE)
+        }
+
+
+@contextmanager
+def isolated(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """As started, with an empty place of one's own in each service: what tests may touch."""
+    with started(folder, given) as urls, ExitStack() as stack:
+        yield {
+            module.VARIABLE: stack.enter_context(
+                module.fresh(urls.get(module.VARIABLE) or given[module.VARIABLE])
+            )
+            for module in _modules().values()
+        }
+
+
+def _modules() -> dict[str, ModuleType]:
+    """The modules beside this one that run a backing service."""
+    names = {path.stem for path in HERE.glob("*.py")} - {"__init__", "__main__", "services"}
+    return {name: importlib.import_module(f".{name}", __package__) for name in sorted(names)}
 
 
 def _read(path: Path) -> dict[str, str]:

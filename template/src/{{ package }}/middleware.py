@@ -28,10 +28,12 @@ class Requests:
     """The outermost layer of the application.
 
     timeout: seconds that a request may take before it is cancelled and answered with 503.
+    max_body: bytes that a request may announce before it is answered with 413.
     """
 
-    def __init__(self, app: ASGIApp, *, timeout: float) -> None:
+    def __init__(self, app: ASGIApp, *, timeout: float, max_body: int) -> None:
         self.app = app
+        self.max_body = max_body
         self.timeout = timeout
         self.measured: dict[tuple[str, str, int], Histogram] = {}
 
@@ -54,7 +56,9 @@ class Requests:
 
         try:
             async with asyncio.timeout(self.timeout) as deadline:
-                await self.app(scope, receive, send_with_id)
+                # The framework counts what a body without a length turns out to be.
+                app = problem(413) if _announced(scope) > self.max_body else self.app
+                await app(scope, receive, send_with_id)
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
                 log.warning("request.timeout", seconds=self.timeout)
@@ -87,6 +91,11 @@ class Requests:
                 status=status or None,  # None: the client left before the answer
                 duration_ms=round(elapsed * 1000, 2),
             )
+
+
+def _announced(scope: Scope) -> int:
+    """The length of the body as its header says; the server has checked that it is a number."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
 
 
 def _request_id(scope: Scope) -> str:

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
+from psycopg import AsyncConnection
 from psycopg import OperationalError as DriverError
+from psycopg.rows import TupleRow
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -26,12 +28,25 @@ KEEPALIVE = {
     "tcp_user_timeout": 15_000,
 }
 
+CANCEL_SECONDS = 1
+
 _sessions = async_sessionmaker[AsyncSession](expire_on_commit=False)
 _timeout = 5.0
 
 
 class Base(DeclarativeBase):
     """Base of all tables; its metadata is what `alembic revision --autogenerate` compares."""
+
+
+class Connection(AsyncConnection[TupleRow]):
+    """A connection that is given up when not even a cancellation is heard."""
+
+    async def cancel_safe(self, *, timeout: float = CANCEL_SECONDS) -> None:  # noqa: ASYNC109
+        try:
+            await super().cancel_safe(timeout=min(timeout, CANCEL_SECONDS))
+        except DriverError:
+            self.pgconn.finish()
+            raise
 
 
 def address(settings: Settings) -> URL:
@@ -48,7 +63,8 @@ async def connect(settings: Settings) -> AsyncIterator[None]:
     engine = create_async_engine(
         address(settings),
         # None: safe behind PgBouncer, whose connections change between transactions.
-        connect_args=KEEPALIVE | {"prepare_threshold": None},
+        connect_args=KEEPALIVE
+        | {"async_creator_fn": Connection.connect, "prepare_threshold": None},
         max_overflow=0,
         pool_size=settings.database_pool_size,
         pool_timeout=_timeout,

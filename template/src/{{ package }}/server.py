@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75  # longer than balancers keep an idle connection, or they use a closed one
 MAX_HEADER_BYTES = 32 * 1024
-READ_SECONDS = 10  # for a request's head
+READ_SECONDS = 10  # for a request's head, and for the rest of one that was refused
 ACCEPT_SECONDS = 0.5  # for the queue of connections that the kernel has accepted
 UNREAD_SECONDS = 1  # for connections whose request is still on its way
 
@@ -38,7 +38,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.refused:
-            return
+            return  # read on, so that the client gets to read the answer
         if self.began is None and (self.cycle is None or self.cycle.response_complete):
             self.began, self.head_bytes = self.loop.time(), 0
         if self.began is not None:
@@ -65,17 +65,18 @@ class Protocol(HttpToolsProtocol):
 
     def refuse(self, status: int) -> None:
         self.refused = True
+        self.began = self.loop.time()
         close = b"content-length: 0\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + close)
-        self.transport.close()
+        self.transport.write_eof()
 
     def expire(self, now: float) -> None:
         """End a connection whose request does not arrive."""
-        if self.began is None or self.refused or now - self.began < READ_SECONDS:
+        if self.began is None or now - self.began < READ_SECONDS:
             return
-        if self.head_bytes:
+        if self.head_bytes and not self.refused:
             self.refuse(408)
-        elif self.cycle is None:  # never sent a byte; an idle one has the keep-alive limit
+        else:
             self.transport.close()
 
 
@@ -114,6 +115,11 @@ class Server(uvicorn.Server):
                 self.should_exit = True
         return await super().on_tick(counter)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            log.info("web.listening", port=listener.getsockname()[1])
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what was accepted, then stop."""
         await self._empty_accept_queues(sockets or [])
@@ -132,7 +138,7 @@ class Server(uvicorn.Server):
 
 
 def _unread(connection: object) -> bool:
-    return isinstance(connection, Protocol) and connection.began is not None
+    return isinstance(connection, Protocol) and not (connection.began is None or connection.refused)
 
 
 async def _until(done: Callable[[], bool], seconds: float) -> None:

@@ -49,7 +49,7 @@ def create(settings: Settings) -> FastAPI:
 def main(settings: Settings) -> int:
     app = create(settings)
     config = uvicorn.Config(
-        Requests(app, timeout=settings.request_timeout_seconds),
+        Requests(app, timeout=settings.request_timeout_seconds, max_body=settings.max_body_bytes),
         access_log=False,
         http=server.Protocol,
         lifespan="on",
@@ -71,7 +71,6 @@ def main(settings: Settings) -> int:
         hint = f"Set PORT to a free port, or stop what listens on {settings.port}."
         log.error("web.cannot_listen", port=settings.port, reason=error.strerror, hint=hint)
         return 1
-    log.info("web.listening", port=settings.port)
     web = server.Server(config, drain_seconds=settings.drain_seconds, on_drain=drain)
     web.run([listener])
     return 0
