@@ -87,9 +87,10 @@ def _initialise(data: Path) -> None:
 
 
 def _unprivileged() -> list[str]:
-    """PostgreSQL refuses to run as root: be nobody then, who may still enter root's folders.
+    """PostgreSQL refuses to run as root: be nobody then, but one who may enter root's folders.
 
-    On Linux the server also goes when this process dies, however it dies.
+    Without no_setuid_fixup access(2), by which PostgreSQL looks for its parts, would forget that
+    right. On Linux the server also goes when this process dies, however it dies.
     """
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
@@ -98,7 +99,8 @@ def _unprivileged() -> list[str]:
         raise SystemExit("PostgreSQL refuses to run as root: run this as another user.")
     user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     rights = ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"]
-    return [setpriv, *user, *rights, "--pdeathsig", "INT", "--"]
+    keep = ["--securebits=+no_setuid_fixup", "--pdeathsig", "INT", "--"]
+    return [setpriv, *user, *rights, *keep]
 
 
 def _running(data: Path) -> str | None:
