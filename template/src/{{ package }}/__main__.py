@@ -1,5 +1,6 @@
 """Run one process of the Procfile: `python -m PACKAGE TYPE` (factor VIII)."""
 
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -8,7 +9,8 @@ import structlog
 
 from . import config, logs
 
-PROCESSES = ("web", "worker", "clock", "release", "console")
+SERVING = ("web", "worker", "clock")
+PROCESSES = (*SERVING, "release", "console")
 
 
 def main() -> int:
@@ -24,6 +26,9 @@ def main() -> int:
         log.error("settings.invalid", hint="Set these variables: see .env.example.", **error.names)
         return 1
     logs.identify(settings)
+    if process in SERVING:
+        # Until the process has its own handler there is nothing to finish.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     code: int = import_module(f".{process}", __package__).main(settings)
     return code
 

@@ -6,6 +6,7 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -32,6 +33,10 @@ def main(settings: Settings) -> int:
             log.info("release.migrated", before=before, after=_revisions(connection))
     except OperationalError as error:
         log.error("release.failed", reason=str(error.orig).strip())
+        return 1
+    except CommandError as error:
+        hint = "Release forward only; in development, delete .dev to begin with an empty database."
+        log.error("release.failed", reason=str(error), hint=hint)
         return 1
     finally:
         engine.dispose()

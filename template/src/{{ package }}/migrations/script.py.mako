@@ -4,8 +4,8 @@ Forward only, and in steps that the release before can live with (factor XII): i
 while this one starts, and again after a rollback. Add now, remove a release later.
 """
 
-from alembic import op
 import sqlalchemy as sa
+from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -1,0 +1,95 @@
+"""What the tests share: generated projects, goldens, and figures printed after the last test."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from render import ROOT, Generate, Project, render
+
+GOLDEN = ROOT / "tests" / "golden"
+
+collect_ignore = [str(GOLDEN)]
+
+
+@pytest.fixture(scope="session")
+def generate(tmp_path_factory: pytest.TempPathFactory) -> Generate:
+    """Generate a project from these answers and the defaults, once; only to be read."""
+    made: dict[str, Project] = {}
+
+    def generate(**answers: object) -> Project:
+        key = repr(sorted(answers.items()))
+        if key not in made:
+            made[key] = Project(render(answers, tmp_path_factory.mktemp("generated")))
+        return made[key]
+
+    return generate
+
+
+@pytest.fixture(scope="session")
+def service(generate: Generate) -> Path:
+    """A folder with every package of a service that has everything: its lock and its .venv."""
+    folder = ROOT / ".cache" / "service"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {name: generate().read(name) for name in ("pyproject.toml", "uv.lock")}
+    done = folder / "installed"
+    if not done.exists() or done.read_text() != repr(wanted):
+        for name, text in wanted.items():
+            (folder / name).write_text(text)
+        subprocess.run(
+            [tool("uv"), "sync", "--quiet", "--no-install-project", "--python", sys.executable],
+            cwd=folder,
+            env=os.environ | {"UV_PROJECT_ENVIRONMENT": ".venv"},
+            check=True,
+        )
+        done.write_text(repr(wanted))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hosts(service: Path) -> list[str]:
+    """Where packages come from on this machine: no business of anybody else's."""
+    told = [(service / "uv.lock").read_text()]
+    apt = Path("/etc/apt")
+    for path in [*apt.glob("sources.list"), *apt.glob("sources.list.d/*")]:
+        told += re.findall("^(?:URIs:|deb).*", path.read_text(), re.MULTILINE)
+    if npm := shutil.which("npm"):
+        told.append(subprocess.check_output([npm, "config", "get", "registry"], text=True))
+    return sorted(set(re.findall(r"https?://([^/\s\"]+\.[^/\s\"]+)", "\n".join(told))))
+
+
+def tool(name: str) -> str:
+    """A tool that is pinned in pyproject.toml, wherever the tests are started."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="what bin/golden does")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, dict[str, str]], None]:
+    """Compare files with those stored below tests/golden."""
+
+    def golden(name: str, made: dict[str, str]) -> None:
+        folder = GOLDEN / name
+        if request.config.getoption("--rewrite-golden"):
+            shutil.rmtree(folder, ignore_errors=True)
+            for file, text in made.items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_text(text)
+        assert made == Project(folder).tree(), "If it is meant: bin/golden, and commit the change."
+
+    return golden
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded as a figure."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(str(value))

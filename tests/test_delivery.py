@@ -1,0 +1,490 @@
+"""What carries a service to its users: the image, the manifests, the pipelines. All of it is read
+by the tools that will run it, or by their checkers, and each checker is shown a fault."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+from urllib.parse import urlsplit
+
+import cases
+import manifests
+import pytest
+import yaml
+from conftest import tool
+from render import Generate
+
+BASE = "deploy/k8s/base"
+GITHUB = ".github/workflows/ci.yml"
+GITLAB = ".gitlab-ci.yml"
+ONE_OFF_BY_HAND = {"console"}
+REQUIRED = object()
+
+
+def sets(**wanted: object) -> pytest.MarkDecorator:
+    """The sets of the pairwise cover that have these answers."""
+    found = [answers for answers in cases.pairwise() if wanted.items() <= answers.items()]
+    return pytest.mark.parametrize("answers", found, ids=cases.name)
+
+
+# ---- checks: what is wrong in a generated repository
+
+
+def dockerfile(root: Path) -> str:
+    return said("hadolint", "--no-color", "Dockerfile", cwd=root)
+
+
+def kubernetes_schema(root: Path) -> str:
+    objects = yaml.safe_dump_all(built(root, BASE))
+    return said("kubernetes-validate", "--strict", "--quiet", "/dev/stdin", cwd=root, given=objects)
+
+
+def kubernetes_policy(root: Path) -> str:
+    found = manifests.faults(
+        built(root, BASE), processes=processes(root) - ONE_OFF_BY_HAND, settings=settings(root)
+    )
+    return "\n".join(found)
+
+
+def secrets(root: Path) -> str:
+    """The Secret that the manifests want has what the service must be given, and only that."""
+    listed = re.findall(r"^#   ([A-Z_]+): ", (root / BASE / "kustomization.yaml").read_text(), re.M)
+    required = [name for name, default in settings(root).items() if default is REQUIRED]
+    return "" if listed == required else f"{required} are required, the Secret holds {listed}"
+
+
+def example_environment(root: Path) -> str:
+    listed, read = list(example(root)), list(settings(root))
+    return "" if listed == read else f"config.py reads {read}, .env.example has {listed}"
+
+
+def compose(root: Path) -> str:
+    """What development attaches by default is what compose starts."""
+    services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
+    started = {
+        (*published.rsplit(":", 1)[0].split(":"), service["environment"]["POSTGRES_PASSWORD"])
+        for service in services.values()
+        for published in service["ports"]
+    }
+    urls = [urlsplit(value) for value in example(root).values() if "://" in value]
+    attached = {(str(url.hostname), str(url.port), str(url.password)) for url in urls}
+    wrong = "" if started == attached else f"attached are {attached}, compose starts {started}"
+    return wrong + schema("compose-spec", "compose.yaml", root)
+
+
+def github(root: Path) -> str:
+    return (
+        said("actionlint", "-no-color", "-shellcheck=", "-pyflakes=", GITHUB, cwd=root)
+        + said("zizmor", "--offline", "--quiet", "--color=never", ".github", cwd=root)
+        + schema("github-workflows", GITHUB, root)
+        + schema("dependabot", ".github/dependabot.yml", root)
+    )
+
+
+def gitlab(root: Path) -> str:
+    pipeline = yaml.safe_load((root / GITLAB).read_text())
+    jobs = [job for job in pipeline.values() if isinstance(job, dict) and "script" in job]
+    strange = {job["stage"] for job in jobs} ^ set(pipeline["stages"])
+    wrong = f"stages without a job, or jobs without a stage: {strange}" if strange else ""
+    return wrong + schema("gitlab-ci", GITLAB, root, "--data-transform=gitlab-ci")
+
+
+def pipeline_commands(root: Path) -> str:
+    """Every pipeline runs the same commands, and they are there."""
+    wanted = ["bin/setup", "bin/ci", 'docker build --build-arg REVISION="$COMMIT" .']
+    if (run := commands(root)) != wanted:
+        return f"the pipeline runs {run}"
+    scripts = [root / command for command in run if command.startswith("bin/")]
+    missing = [script.name for script in scripts if not script.stat().st_mode & 0o111]
+    if not re.search(r"^ARG REVISION\b", (root / "Dockerfile").read_text(), re.M):
+        missing.append("ARG REVISION")
+    return f"not there: {missing}" if missing else ""
+
+
+def versions(root: Path) -> str:
+    """One Python and one uv, wherever they are named."""
+    found: dict[str, set[str]] = {"python": set(), "uv": set()}
+    for name, program, pattern in (
+        ("Dockerfile", "python", r"python:([0-9.]+)"),
+        ("Dockerfile", "uv", r"/uv:([0-9.]+)"),
+        ("pyproject.toml", "uv", r"uv_build==([0-9.]+)"),
+        (GITHUB, "python", r"python-version: \"([0-9.]+)"),
+        (GITHUB, "uv", r" version: \"([0-9.]+)"),
+        (GITLAB, "python", r"python:([0-9.]+)"),
+    ):
+        if (root / name).exists():
+            stated = re.findall(pattern, (root / name).read_text())
+            found[program].update(stated or [f"none in {name}"])
+    return "".join(f"{program}: {v}\n" for program, v in found.items() if len(v) > 1)
+
+
+# ---- what they read
+
+
+def said(name: str, *arguments: str, cwd: Path, given: str = "") -> str:
+    """What a tool says when it is not content."""
+    run = subprocess.run(
+        [tool(name), *arguments], cwd=cwd, input=given, capture_output=True, text=True
+    )
+    return f"{name} ends with {run.returncode}: {run.stdout}{run.stderr}" if run.returncode else ""
+
+
+def schema(name: str, file: str, root: Path, *options: str) -> str:
+    builtin = f"--builtin-schema=vendor.{name}"
+    return said("check-jsonschema", builtin, *options, file, cwd=root)
+
+
+def built(root: Path, folder: str) -> list[dict[str, Any]]:
+    command = [tool("kubectl"), "kustomize", folder]
+    made = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return list(yaml.safe_load_all(made))
+
+
+def processes(root: Path) -> set[str]:
+    return {line.split(":")[0] for line in (root / "Procfile").read_text().splitlines()}
+
+
+def settings(root: Path) -> dict[str, Any]:
+    """Every variable of the class Settings with its default."""
+    [config] = root.glob("src/*/config.py")
+    classes = [
+        node for node in ast.parse(config.read_text()).body if isinstance(node, ast.ClassDef)
+    ]
+    [fields] = [node.body for node in classes if node.name == "Settings"]
+    return {
+        field.target.id.upper(): default(field.value)
+        for field in fields
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
+
+
+def default(value: ast.expr | None) -> Any:
+    """The default that a field is given: as it stands, or as the argument of Field()."""
+    if isinstance(value, ast.Call):
+        value = value.args[0] if value.args else None
+    return REQUIRED if value is None else ast.literal_eval(value)
+
+
+def example(root: Path) -> dict[str, str]:
+    lines = (root / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def commands(root: Path) -> list[str]:
+    """What a pipeline runs, with the one variable that its home names in its own way."""
+    if (root / GITHUB).exists():
+        jobs = yaml.safe_load((root / GITHUB).read_text())["jobs"].values()
+        lines = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    else:
+        jobs = yaml.safe_load((root / GITLAB).read_text()).values()
+        lines = [line for job in jobs if isinstance(job, dict) for line in job.get("script", [])]
+    return [re.sub(r"\$(GITHUB_SHA|CI_COMMIT_SHA)\b", "$COMMIT", line) for line in lines]
+
+
+# ---- nothing is wrong in what is generated
+
+
+@sets()
+@pytest.mark.parametrize(
+    "check",
+    [dockerfile, example_environment, pipeline_commands, versions],
+    ids=lambda c: c.__name__,
+)
+def test_it_can_be_built(
+    generate: Generate, answers: cases.Answers, check: Callable[[Path], str]
+) -> None:
+    assert check(generate(**answers).path) == ""
+
+
+@sets(kubernetes=True)
+@pytest.mark.parametrize(
+    "check", [kubernetes_policy, kubernetes_schema, secrets], ids=lambda c: c.__name__
+)
+def test_it_can_be_deployed(
+    generate: Generate, answers: cases.Answers, check: Callable[[Path], str]
+) -> None:
+    assert check(generate(**answers).path) == ""
+
+
+@pytest.mark.parametrize("word", ["null", "on", "true", "yes"])
+def test_a_name_that_yaml_takes_for_a_value_stays_a_name(generate: Generate, word: str) -> None:
+    root = generate(project_name=word).path
+    assert kubernetes_policy(root) + kubernetes_schema(root) == ""
+    assert yaml.safe_load((root / "compose.yaml").read_text())["name"] == word
+
+
+@sets(services=["postgres"])
+def test_compose_starts_what_development_attaches(
+    generate: Generate, answers: cases.Answers
+) -> None:
+    assert compose(generate(**answers).path) == ""
+
+
+# The pipelines are static, so one set stands for all.
+
+
+def test_its_pipeline_is_valid_on_github(generate: Generate) -> None:
+    assert github(generate(ci="github").path) == ""
+
+
+def test_its_pipeline_is_valid_on_gitlab(generate: Generate) -> None:
+    assert gitlab(generate(ci="gitlab").path) == ""
+
+
+def test_the_environment_of_the_readme_can_be_built(generate: Generate, tmp_path: Path) -> None:
+    copy = copytree(generate().path, tmp_path / "copy")
+    readme = (copy / "deploy/k8s/README.md").read_text()
+    [text] = re.findall(r"```yaml\n# (\S+)\n(.+?)```", readme, re.S)
+    (copy / text[0]).parent.mkdir()
+    (copy / text[0]).write_text(text[1])
+    objects = built(copy, str(Path(text[0]).parent))
+    pods = [
+        made["spec"]["template"]["spec"] for made in objects if "template" in made.get("spec", {})
+    ]
+    [config] = [made["data"] for made in objects if made["kind"] == "ConfigMap"]
+    assert len(pods) == 4
+    assert all("@sha256:" in pod["containers"][0]["image"] for pod in pods)
+    assert {made["metadata"]["namespace"] for made in objects} == {"invoiceflow-staging"}
+    assert {"GRACE_SECONDS", "RELEASE_ID"} <= config.keys() <= settings(copy).keys()
+
+
+def test_the_release_of_the_readme_migrates_before_it_starts_anything(generate: Generate) -> None:
+    project = generate()
+    later = re.findall(r"component notin \((.+?)\)", project.read("deploy/k8s/README.md"))
+    one_off = ONE_OFF_BY_HAND | {"release"}
+    assert later == [", ".join(sorted(processes(project.path) - one_off))]
+
+
+# ---- and each check notices a fault
+
+Fault = tuple[str, str, str, str]
+WEB, WORKER, CLOCK, RELEASE, NETWORK, ACCOUNT, CONFIG, HUB = (
+    f"{BASE}/{name}"
+    for name in (
+        "web.yaml",
+        "worker.yaml",
+        "clock.yaml",
+        "release.yaml",
+        "networkpolicy.yaml",
+        "serviceaccount.yaml",
+        "config.env",
+        "kustomization.yaml",
+    )
+)
+# For each check: a file, what stands there once, what it becomes, and what is said about it.
+FAULTS: dict[Callable[[Path], str], list[Fault]] = {
+    dockerfile: [
+        ("Dockerfile", "python:3.14-slim-trixie", "python", "DL3006"),
+        ("Dockerfile", '["python", "-m", "invoiceflow"]', "python -m invoiceflow", "DL3025"),
+        ("Dockerfile", "USER 10001:10001", "USER root", "DL3002"),
+        ("Dockerfile", "WORKDIR /src", "WORKDIR src", "DL3000"),
+    ],
+    versions: [
+        ("Dockerfile", "python:3.14-", "python:3.13-", "python:"),
+        ("Dockerfile", "/uv:0.13.9", "/uv:0.13.8", "uv:"),
+        (GITHUB, 'python-version: "3.14"', 'python-version: "3.13"', "python:"),
+        (GITHUB, ' version: "0.13.9"', ' version: "0.13.8"', "uv:"),
+        (GITLAB, "python:3.14-", "python:3.13-", "python:"),
+    ],
+    example_environment: [
+        (".env.example", "GRACE_SECONDS=20\n", "", "'GRACE_SECONDS'"),
+        (".env.example", "GRACE_SECONDS=20\n", "GRACE_SECONDS=20\nOTHER=1\n", "'OTHER'"),
+    ],
+    secrets: [
+        (HUB, "#   DATABASE_URL: ", "#   ", "'DATABASE_URL'"),
+        (HUB, "#   DATABASE_URL: ", "#   OTHER_URL: it\n#   DATABASE_URL: ", "'OTHER_URL'"),
+    ],
+    compose: [
+        ("compose.yaml", '"127.0.0.1:5432:', '"127.0.0.1:5433:', "5433"),
+        ("compose.yaml", '"127.0.0.1:5432:', '"5432:', "starts {('5432',"),
+        ("compose.yaml", "PASSWORD: postgres", "PASSWORD: other", "other"),
+        ("compose.yaml", "healthcheck:", "healthchek:", "healthchek"),
+        (".env.example", "@127.0.0.1:5432/", "@127.0.0.1:5433/", "5433"),
+    ],
+    github: [
+        (GITHUB, "bin/ci", 'echo "${{ github.head_ref }}"', "template-injection"),
+        (GITHUB, "setup-uv@20cfd1bf945f4377ade1205e4dbc17946fc9a30d", "setup-uv@v10", "unpinned"),
+        (GITHUB, "contents: read", "contents: everything", "contents"),
+        (GITHUB, "contents: read", "contents: write", "excessive-permissions"),
+        (GITHUB, "github.event_name ==", "github.event_nam ==", "event_nam"),
+        (GITHUB, "branches: [main]", "branch: [main]", "branch"),
+        (GITHUB, "check:\n    runs-on: ubuntu-24.04", "check:\n    runs-on: ubuntu", "ubuntu"),
+        (".github/dependabot.yml", "system: docker", "system: dockr", "dockr"),
+    ],
+    gitlab: [
+        (GITLAB, "    - bin/setup", "    bin/setup:", "script"),
+        (GITLAB, "interruptible: true", "interruptible: maybe", "interruptible"),
+        (GITLAB, "\nbuild:\n", "\nimage:\n", "image"),
+        (GITLAB, "stage: build", "stage: deploy", "deploy"),
+    ],
+    pipeline_commands: [
+        (GITHUB, "      - run: bin/ci\n", "", "the pipeline runs"),
+        (GITHUB, "bin/setup", "bin/install", "bin/install"),
+        (GITLAB, "    - bin/ci\n", "", "the pipeline runs"),
+        (GITLAB, "$CI_COMMIT_SHA", "$CI_COMMIT_TAG", "CI_COMMIT_TAG"),
+        ("Dockerfile", "ARG REVISION=unknown", "ARG COMMIT=unknown", "ARG REVISION"),
+    ],
+    kubernetes_schema: [
+        (WEB, "failureThreshold: 60", "failureTreshold: 60", "failureTreshold"),
+        (WEB, "replicas: 2", "replicas: two", "replicas"),
+        (WEB, "        - name: web\n          image", "        - image", "name"),
+        (RELEASE, "backoffLimit: 3", "backofLimit: 3", "backofLimit"),
+    ],
+    kubernetes_policy: [
+        # forms
+        (WEB, "apiVersion: policy/v1", "apiVersion: policy/v1beta1", "policy/v1beta1"),
+        (
+            WEB,
+            "kind: PodDisruptionBudget\nmetadata:\n  name: web",
+            "kind: PodDisruptionBudget\nmetadata:\n  name: Web",
+            "is not a name",
+        ),
+        (WEB, "type: ClusterIP", "type: NodePort", "NodePort"),
+        (WEB, "requests: {cpu: 100m, ", "requests: {cpu: 100 m, ", "no quantity"),
+        (NETWORK, "protocol: UDP", "protocol: DNS", "protocol"),
+        (NETWORK, "[Ingress, Egress]", "[Ingress, Outgress]", "Outgress"),
+        (RELEASE, "restartPolicy: Never", "restartPolicy: Always", "restart"),
+        (RELEASE, "      restartPolicy: Never\n", "", "restart"),
+        # processes
+        ("Procfile", "worker:", "drudge:", "started are"),
+        (HUB, "  - worker.yaml\n", "", "started are"),
+        (WORKER, "args: [worker]", "args: [workers]", "started are"),
+        (WORKER, "args: [worker]", "args: [release]", "no place"),
+        (WORKER, "args: [worker]", "command: [python]", "command of its own"),
+        # references
+        (
+            WORKER,
+            "                name: config",
+            "                name: settings",
+            "ConfigMap settings",
+        ),
+        (WORKER, "                name: secrets", "                name: secret", "Secret secret,"),
+        (
+            WORKER,
+            "serviceAccountName: service",
+            "serviceAccountName: worker",
+            "ServiceAccount worker",
+        ),
+        (WORKER, "            - name: tmp\n", "            - name: temp\n", "mounts temp"),
+        # selectors
+        (
+            NETWORK,
+            "  podSelector:\n    matchLabels: {}",
+            "  podSelector: {}",
+            "other services' pods",
+        ),
+        (
+            WEB,
+            "  selector:\n    app.kubernetes.io/component: web",
+            "  selector:\n    app.kubernetes.io/component: api",
+            "selects no pod",
+        ),
+        (
+            WEB,
+            "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: web",
+            "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: api",
+            "selects no pod",
+        ),
+        (WEB, "targetPort: http", "targetPort: https", "wants port https"),
+        (WEB, "- port: http", "- port: https", "wants port https"),
+        (
+            WORKER,
+            "      labels:\n        app.kubernetes.io/component: worker",
+            "      labels:\n        app.kubernetes.io/component: web",
+            "selects no pod",
+        ),
+        # probes
+        (WEB, "path: /readyz", "path: /livez", "only traffic is /readyz"),
+        (
+            WEB,
+            "          livenessProbe:\n            httpGet: {path: /livez",
+            "          livenessProbe:\n            httpGet: {path: /readyz",
+            "only traffic is /readyz",
+        ),
+        (WEB, "{path: /readyz, port: http}", "{path: /readyz, port: https}", "is probed on https"),
+        (WEB, "startupProbe:", "startup:", "has 2 probes"),
+        # environment
+        (WEB, 'value: "8000"', 'value: "8001"', "listens on 8001"),
+        (WEB, "containerPort: 8000", "containerPort: 80", "listens on 8000"),
+        (WEB, "- name: PORT", "- name: HTTP_PORT", "HTTP_PORT, which nothing reads"),
+        (
+            WEB,
+            "terminationGracePeriodSeconds: 45",
+            "terminationGracePeriodSeconds: 34",
+            "period of 35 s",
+        ),
+        (
+            WORKER,
+            "terminationGracePeriodSeconds: 45",
+            "terminationGracePeriodSeconds: 24",
+            "period of 25 s",
+        ),
+        (WEB, "sleep: {seconds: 5}", "sleep: {seconds: 16}", "period of 46 s"),
+        (WEB, "sleep: {seconds: 5}", "exec: {command: [sleep, '5']}", "before balancers know"),
+        (CONFIG, "GRACE_SECONDS=20", "GRACE_SECONDS=60", "period of 75 s"),
+        (
+            "src/invoiceflow/config.py",
+            "drain_seconds: float = Field(5",
+            "drain_seconds: float = Field(20",
+            "period of 50 s",
+        ),
+        (CONFIG, "GRACE_SECONDS=20", "GRACE_SECOND=20", "GRACE_SECOND, which nothing reads"),
+        (CONFIG, "GRACE_SECONDS=20", "WEBHOOK_SECRET=abc", "shows a secret: WEBHOOK_SECRET"),
+        (CONFIG, "GRACE_SECONDS=20", "DATABASE_URL=abc", "shows a secret: DATABASE_URL"),
+        (CONFIG, "GRACE_SECONDS=20", "LOG_LEVEL=postgresql://me:pass@host/", "shows a secret"),
+        # isolation
+        (CLOCK, "runAsNonRoot: true", "runAsNonRoot: false", "has securityContext"),
+        (CLOCK, "runAsUser: 10001", "runAsUser: 0", "has securityContext"),
+        (CLOCK, "type: RuntimeDefault", "type: Unconfined", "has securityContext"),
+        (CLOCK, "allowPrivilegeEscalation: false", "privileged: true", "has securityContext"),
+        (CLOCK, "drop: [ALL]", "add: [SYS_ADMIN]", "has securityContext"),
+        (CLOCK, "            readOnlyRootFilesystem: true\n", "", "has securityContext"),
+        (CLOCK, "      enableServiceLinks: false\n", "", "has enableServiceLinks"),
+        (CLOCK, "automountServiceAccountToken: false", "hostNetwork: true", "shares the host's"),
+        (ACCOUNT, "automountServiceAccountToken: false", "secrets: []", "gives its token away"),
+        (
+            CLOCK,
+            "emptyDir:\n            sizeLimit: 64Mi",
+            "hostPath:\n            path: /tmp",
+            "without a limit",
+        ),
+        (CLOCK, "mountPath: /tmp", "mountPath: /app", "can write elsewhere"),
+        (CLOCK, "limits: {memory", "limits: {cpu: 1, memory", "is limited in"),
+        (CLOCK, "limits: {memory: 256Mi, ", "limits: {", "is limited in"),
+        (CLOCK, "limits: {memory: 256Mi", "limits: {memory: 1Gi", "did not ask for"),
+        # network
+        (HUB, "  - networkpolicy.yaml\n", "", "open to the network"),
+        (NETWORK, "[Ingress, Egress]", "[Egress]", "open to the network"),
+        (NETWORK, "  egress:\n", "  egress:\n    - {}\n", "talk to everybody"),
+        # rollouts
+        (WEB, "maxUnavailable: 0", "maxUnavailable: 1", "gap in each rollout"),
+        (WEB, "replicas: 2", "replicas: 1", "gap in each rollout"),
+        (WEB, "  maxUnavailable: 1", "  maxUnavailable: 0", "blocks the maintenance"),
+        (CLOCK, "replicas: 1", "replicas: 2", "there twice"),
+        (CLOCK, "type: Recreate", "type: RollingUpdate", "there twice"),
+        (WORKER, "  minReadySeconds: 5\n", "", "rollout that fails"),
+        (RELEASE, "  activeDeadlineSeconds: 600\n", "", "run for ever"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "fault"),
+    [
+        pytest.param(check, fault, id=f"{check.__name__}-{number}-{fault[3]}")
+        for check, faults in FAULTS.items()
+        for number, fault in enumerate(faults, 1)
+    ],
+)
+def test_a_fault_is_noticed(
+    generate: Generate, tmp_path: Path, check: Callable[[Path], str], fault: Fault
+) -> None:
+    file, old, new, complaint = fault
+    copy = copytree(generate(ci="gitlab" if file == GITLAB else "github").path, tmp_path / "copy")
+    text = (copy / file).read_text()
+    assert text.count(old) == 1
+    (copy / file).write_text(text.replace(old, new))
+    assert complaint in check(copy)

@@ -1,0 +1,44 @@
+"""An option that is offered has an effect."""
+
+from itertools import combinations
+
+import pytest
+from cases import FACTORS, Answers, name, valid_sets
+from render import Generate
+
+# A question with one choice has nothing to differ from until it has two.
+CHOICES = [question for question, choices in FACTORS.items() if len(choices) > 1]
+
+
+def emitted(generate: Generate, answers: Answers) -> dict[str, str]:
+    tree = generate(**answers).tree()
+    del tree[".copier-answers.yml"]
+    return tree
+
+
+@pytest.mark.xdist_group("all")
+@pytest.mark.parametrize("question", CHOICES)
+def test_every_choice_changes_the_tree(generate: Generate, question: str) -> None:
+    rivals = [
+        (one, other)
+        for one, other in combinations(valid_sets(), 2)
+        if {key for key in one if one[key] != other[key]} == {question}
+    ]
+    assert rivals
+    for one, other in rivals:
+        assert emitted(generate, one) != emitted(generate, other), f"{name(one)} = {name(other)}"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("project_name", "parcel-desk"),
+        ("description", "Sends parcels."),
+        ("user_name", "The parcel desk"),
+        ("image", "registry.example/parcels"),
+    ],
+)
+def test_every_word_changes_the_tree(generate: Generate, question: str, answer: str) -> None:
+    tree = emitted(generate, {question: answer})
+    assert tree != emitted(generate, {})
+    assert any(answer in text for text in tree.values())

@@ -1,0 +1,52 @@
+"""What each feature adds to a service and takes from it, and nothing else."""
+
+from collections.abc import Callable
+from difflib import unified_diff
+
+from cases import PROFILES, Answers
+from render import Generate
+from test_house_rules import FEATURES
+
+BARE = PROFILES["bare"]
+STORES = BARE | {"services": ["postgres"]}
+WORKS = STORES | {"flavor": "both"}
+KEEPS_TIME = WORKS | {"scheduler": True}
+
+STEPS: dict[str, tuple[Answers, Answers]] = {
+    "postgres": (BARE, STORES),
+    "api": (WORKS | {"flavor": "worker"}, WORKS),
+    "worker": (STORES, WORKS),
+    "clock": (WORKS, KEEPS_TIME),
+    "example": (STORES, STORES | {"example": True}),
+    "webhook": (KEEPS_TIME, KEEPS_TIME | {"example": True}),
+    "kubernetes": (KEEPS_TIME, KEEPS_TIME | {"kubernetes": True}),
+    "gitlab": (BARE, BARE | {"ci": "gitlab"}),
+}
+
+
+def footprint(before: dict[str, str], after: dict[str, str]) -> str:
+    """Files that come and go by name, the others by their changed lines."""
+    lines: list[str] = []
+    for path in sorted(before.keys() | after.keys()):
+        if path not in before or path not in after:
+            lines.append(f"Only {'with' if path in after else 'without'}: {path}")
+        else:
+            old, new = before[path].splitlines(), after[path].splitlines()
+            lines += unified_diff(old, new, path, path, n=1, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_every_feature_leaves_its_footprint(
+    generate: Generate, golden: Callable[[str, dict[str, str]], None]
+) -> None:
+    made = {
+        f"{feature}.diff": footprint(generate(**before).tree(), generate(**after).tree())
+        for feature, (before, after) in STEPS.items()
+    }
+    made["bare.txt"] = "".join(f"{path}\n" for path in generate(**BARE).files())
+    golden("footprints", made)
+
+
+def test_every_feature_has_a_footprint() -> None:
+    """The bare service has three of the others; one comes with the first service attached."""
+    assert FEATURES.keys() - STEPS.keys() == {"service", "console", "github", "backing"}
