@@ -72,16 +72,12 @@ def faults(objects: list[Object], *, processes: set[str], settings: dict[str, An
 
 
 def _forms(objects: list[Object]) -> Iterator[str]:
-    seen = set()
     for made in objects:
         kind, name = made["kind"], made["metadata"]["name"]
         if made["apiVersion"] != API.get(kind):
             yield f"{kind} of {made['apiVersion']} is not known here"
         if not LABEL.fullmatch(name):
             yield f"{kind} {name} is not a name"
-        if (kind, name) in seen:
-            yield f"{kind} {name} is there twice"
-        seen.add((kind, name))
         for key, value in _walk(made):
             if key in CHOICES and value not in CHOICES[key]:
                 yield f"{kind} {name}: {key} cannot be {value}"

@@ -23,6 +23,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     for file in re.findall(r"^!include (.+)$", (ROOT / "copier.yml").read_text(), re.MULTILINE)
     for question, details in yaml.safe_load((ROOT / file).read_text()).items()
 }
+FEATURES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "extensions/registry.yml").read_text())
 
 
 @dataclass(frozen=True)

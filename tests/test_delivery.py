@@ -1,5 +1,4 @@
-"""What carries a service to its users: the image, the manifests, the pipelines. All of it is read
-by the tools that will run it, or by their checkers, and each checker is shown a fault."""
+"""The image, the manifests and the pipelines: each has its checks, each check is shown faults."""
 
 import ast
 import re
@@ -261,19 +260,11 @@ def test_the_release_of_the_readme_migrates_before_it_starts_anything(generate: 
 # ---- and each check notices a fault
 
 Fault = tuple[str, str, str, str]
-WEB, WORKER, CLOCK, RELEASE, NETWORK, ACCOUNT, CONFIG, HUB = (
-    f"{BASE}/{name}"
-    for name in (
-        "web.yaml",
-        "worker.yaml",
-        "clock.yaml",
-        "release.yaml",
-        "networkpolicy.yaml",
-        "serviceaccount.yaml",
-        "config.env",
-        "kustomization.yaml",
-    )
+WEB, WORKER, CLOCK, RELEASE = (
+    f"{BASE}/{process}.yaml" for process in ("web", "worker", "clock", "release")
 )
+ACCOUNT, NETWORK = f"{BASE}/serviceaccount.yaml", f"{BASE}/networkpolicy.yaml"
+CONFIG, HUB = f"{BASE}/config.env", f"{BASE}/kustomization.yaml"
 # For each check: a file, what stands there once, what it becomes, and what is said about it.
 FAULTS: dict[Callable[[Path], str], list[Fault]] = {
     dockerfile: [
@@ -410,6 +401,7 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         (WEB, 'value: "8000"', 'value: "8001"', "listens on 8001"),
         (WEB, "containerPort: 8000", "containerPort: 80", "listens on 8000"),
         (WEB, "- name: PORT", "- name: HTTP_PORT", "HTTP_PORT, which nothing reads"),
+        (WEB, "- name: PORT", "- {name: PORT, value: '1'}\n            - name: PORT", "twice"),
         (
             WEB,
             "terminationGracePeriodSeconds: 45",

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from difflib import unified_diff
 
 from cases import PROFILES, Answers
-from render import Generate
-from test_house_rules import FEATURES
+from render import FEATURES, Generate
 
 BARE = PROFILES["bare"]
 STORES = BARE | {"services": ["postgres"]}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cases import name, pairwise, valid_sets
 from pathspec import PathSpec
-from render import QUESTIONS, ROOT, Generate, Project, render, tracked, work_tree
+from render import FEATURES, QUESTIONS, ROOT, Generate, Project, render, tracked, work_tree
 
 # Files that loop over features. One more than these needs a decision record.
 HUBS = {
@@ -24,7 +24,6 @@ HUBS = {
 }
 PRINTED_PATHS = {"{{ package }}", "{{ _copier_conf.answers_file }}.jinja"}
 
-FEATURES = yaml.safe_load((ROOT / "extensions/registry.yml").read_text())
 SETTINGS = re.sub("^!include .*$", "", (ROOT / "copier.yml").read_text(), flags=re.MULTILINE)
 SOURCES = {
     path.removeprefix("template/"): (ROOT / path).read_text() for path in tracked("template")
@@ -218,6 +217,8 @@ def test_the_same_answers_make_the_same_bytes(
             time.tzset()
             trees.append(Project(render(answers, tmp_path / f"{name(answers)}{zone}")).tree())
         assert trees[0] == trees[1]
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_git_sees_every_file_of_the_template() -> None:
@@ -229,6 +230,7 @@ def test_git_sees_every_file_of_the_template() -> None:
     assert found == set(SOURCES)
 
 
+@every_set
 def test_no_host_of_a_package_registry_is_named(hosts: list[str]) -> None:
     assert hosts
     files = {path: (ROOT / path).read_bytes().decode(errors="replace") for path in tracked()}

@@ -162,6 +162,11 @@ def test_what_is_computed_cannot_be_answered(question: str, tmp_path: Path) -> N
     assert message.endswith("cannot be answered.")
 
 
+def test_a_misspelt_question_is_not_ignored_here(generate: Generate) -> None:
+    with pytest.raises(TypeError, match="No such question: servcies"):
+        generate(servcies=[])
+
+
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
 def test_words_arrive_as_they_were_typed(words: str, tmp_path: Path) -> None:
     answers = {"description": words, "user_name": words}

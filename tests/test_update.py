@@ -30,13 +30,13 @@ def commit(folder: Path, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template as a repository with two releases: its first commit with a lock, and now."""
+    """The template as a repository with two releases: its earliest usable commit, and now."""
     folder = tmp_path_factory.mktemp("template") / "template"
     git("clone", "--quiet", "--no-tags", str(ROOT), str(folder), cwd=ROOT)
-    history = git("log", "--reverse", "--format=%H", "--", "template/uv.lock", cwd=folder)
-    locked = [one for one in history.split() if git("show", f"{one}:template/uv.lock", cwd=folder)]
-    assert locked[0] != git("rev-parse", "HEAD", cwd=folder), "the history is not here"
-    git("tag", "0.0.1", locked[0], cwd=folder)
+    # Before this line came into the README there was no place in it for its owner.
+    line = ["-SYours below this line", "--", "template/README.md.jinja"]
+    earliest = git("log", "--reverse", "--format=%H", *line, cwd=folder).split()[0]
+    git("tag", "0.0.1", earliest, cwd=folder)
     for name in git("ls-files", cwd=folder).splitlines():
         (folder / name).unlink()
     for name in tracked():
@@ -101,7 +101,6 @@ def test_a_lived_in_service_updates_without_a_conflict(template: Path, tmp_path:
     env = environment(tmp_path / "home")
     (package,) = (service / "src").iterdir()
     append(package / "routes.py", ROUTE)
-    append(package / "config.py", "")
     append(service / "README.md", "\nRing Ada before you deploy.\n")
     append(service / ".env.example", "\n# The answer.\nANSWER=42\n")
     settings = package / "config.py"

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -59,9 +59,9 @@ def fresh(url: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
         connection.execute(f'create database "{name}"')
-        parts = urlsplit(url)
+        server = urlsplit(url)
         try:
-            yield urlunsplit(parts._replace(path=f"/{name}"))
+            yield f"{server.scheme}://{server.netloc}/{name}?{server.query}".removesuffix("?")
         finally:
             connection.execute(f'drop database "{name}" with (force)')
 

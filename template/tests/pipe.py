@@ -46,8 +46,9 @@ class Pipe:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         with contextlib.suppress(OSError):
-            host, port = self._target.hostname, self._target.port
-            there, back = await asyncio.open_connection(host, port)
+            there, back = await asyncio.open_connection(
+                self._target.hostname, self._target.port or 5432
+            )
             self._writers.add(back)
             await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
             self._writers.discard(back)
