@@ -13,6 +13,7 @@ class Pipe:
         self._target = urlsplit(url)
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self.holding = asyncio.Event()  # set once it hangs and something waits in it
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -57,7 +58,9 @@ class Pipe:
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                await self._flowing.wait()
+                if not self._flowing.is_set():
+                    self.holding.set()
+                    await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()
