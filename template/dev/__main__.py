@@ -1,6 +1,7 @@
 """Run the service on this machine: `bin/dev`, or `bin/dev COMMAND` in the same environment."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from honcho.environ import parse_procfile  # type: ignore[import-untyped]
 from honcho.manager import Manager  # type: ignore[import-untyped]
+from honcho.printer import Message, Printer  # type: ignore[import-untyped]
 
 from .services import ROOT, example, given, started
 
@@ -34,19 +36,35 @@ def main(command: list[str]) -> int:
         if command:
             line = processes.get(command[0]) if len(command) == 1 else None
             return subprocess.run(line or command, shell=bool(line), env=environment).returncode
-        manager = Manager()
+        manager = Manager(Readable() if sys.stdout.isatty() else None)
         for name, line in processes.items():
             if name not in ONE_OFF:
                 manager.add_process(name, f"exec {line}", env=environment, cwd=str(ROOT))
-        threading.Thread(target=_announce, args=(environment,), daemon=True).start()
+        if "web" in processes:
+            url = f"http://127.0.0.1:{environment['PORT']}"
+            threading.Thread(target=_announce, args=(url,), daemon=True).start()
         manager.loop()
         return manager.returncode or 0
 
 
-def _announce(environment: dict[str, str]) -> None:
+class Readable(Printer):  # type: ignore[misc]
+    """Shows events to a person at a terminal; a pipe gets the lines as they are."""
+
+    def write(self, message: Message) -> None:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            event = json.loads(message.data)
+            words = [event.pop("level").upper(), event.pop("event")]
+            trace = event.pop("exception", "")
+            for name in ("ts", "process", "release", "revision"):
+                event.pop(name)
+            words += [f"{name}={value}" for name, value in event.items()]
+            message = message._replace(data="\n".join([" ".join(words), *trace.splitlines()]))
+        super().write(message)
+
+
+def _announce(url: str) -> None:
     """Print the URL as soon as the service is ready there."""
-    url = f"http://127.0.0.1:{environment['PORT']}" if "PORT" in environment else None
-    while url:
+    while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz"):
             print(f"\nReady: {url}/docs  (Ctrl-C stops everything)\n", file=sys.stderr, flush=True)
             return

@@ -203,7 +203,7 @@ async def _serve(settings: Settings, queues: list[str]) -> None:
         try:
             with app.replace_connector(connector):
                 async with app.open_async():
-                    log.info("worker.started", queues=queues)
+                    log.info("worker.started", queues=queues or ["all"])
                     await app.run_worker_async(
                         additional_context={"stalled_seconds": settings.worker_stalled_seconds},
                         concurrency=settings.worker_concurrency,

@@ -35,9 +35,9 @@ def load(names: list[str]) -> list[ModuleType]:
 async def attach(settings: Settings) -> AsyncIterator[None]:
     """Open every resource. None is asked for anything yet: the process starts without them."""
     stack = AsyncExitStack()
-    for resource in load(parts.RESOURCES):
-        await stack.enter_async_context(resource.connect(settings))
     try:
+        for resource in load(parts.RESOURCES):
+            await stack.enter_async_context(resource.connect(settings))
         yield
     finally:
         try:

@@ -1,6 +1,7 @@
 """The web process: the application and the server that runs it (factor VII)."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -57,7 +58,7 @@ def main(settings: Settings) -> int:
         loop="uvloop",
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=round(settings.grace_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
         timeout_keep_alive=server.KEEP_ALIVE_SECONDS,
         ws="none",
     )
