@@ -38,6 +38,7 @@ def service(generate: Generate) -> Path:
     wanted = {name: generate().read(name) for name in ("pyproject.toml", "uv.lock")}
     done = folder / "installed"
     if not done.exists() or done.read_text() != repr(wanted):
+        done.unlink(missing_ok=True)
         for name, text in wanted.items():
             (folder / name).write_text(text)
         subprocess.run(
@@ -53,13 +54,16 @@ def service(generate: Generate) -> Path:
 @pytest.fixture(scope="session")
 def hosts(service: Path) -> list[str]:
     """Where packages come from on this machine: no business of anybody else's."""
-    told = [(service / "uv.lock").read_text()]
-    apt = Path("/etc/apt")
-    for path in [*apt.glob("sources.list"), *apt.glob("sources.list.d/*")]:
-        told += re.findall("^(?:URIs:|deb).*", path.read_text(), re.MULTILINE)
+    address = r"https?://([^/\s\"]+\.[^/\s\"]+)"
+    found = re.findall(address, (service / "uv.lock").read_text())
+    assert found
+    for path in [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
+        if path.exists():
+            found += re.findall(rf"^(?:URIs:|deb).*?{address}", path.read_text(), re.MULTILINE)
     if npm := shutil.which("npm"):
-        told.append(subprocess.check_output([npm, "config", "get", "registry"], text=True))
-    return sorted(set(re.findall(r"https?://([^/\s\"]+\.[^/\s\"]+)", "\n".join(told))))
+        registry = subprocess.check_output([npm, "config", "get", "registry"], text=True)
+        found += re.findall(address, registry)
+    return sorted(set(found))
 
 
 def tool(name: str) -> str:

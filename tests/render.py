@@ -95,14 +95,16 @@ def _fast() -> Iterator[None]:
             patch.object(yaml, "SafeLoader", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         )
         if environment and hasattr(environment, "compile"):
-            stack.enter_context(patch.object(environment, "compile", _once(environment.compile)))
+            stack.enter_context(
+                patch.object(environment, "compile", compiled_once(environment.compile))
+            )
         if hasattr(copier._main, "is_git_available"):
             stack.enter_context(patch.object(copier._main, "is_git_available", lambda: False))
         yield
 
 
 @cache
-def _once(compile_template: Callable[..., Any]) -> Callable[..., Any]:
+def compiled_once(compile_template: Callable[..., Any]) -> Callable[..., Any]:
     compiled: dict[Any, Any] = {}
 
     def compile_once(self: Any, *arguments: Any, **options: Any) -> Any:

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from cases import FACTORS, Answers, name, valid_sets
+from cases import FACTORS, PROFILES, Answers, name, pairs, pairwise, valid, valid_sets
 from render import Generate
 
 # A question with one choice has nothing to differ from until it has two.
@@ -42,3 +42,12 @@ def test_every_word_changes_the_tree(generate: Generate, question: str, answer: 
     tree = emitted(generate, {question: answer})
     assert tree != emitted(generate, {})
     assert any(answer in text for text in tree.values())
+
+
+def test_the_pairwise_cover_leaves_no_pair_out() -> None:
+    assert set().union(*map(pairs, pairwise())) == set().union(*map(pairs, valid_sets()))
+    assert len(pairwise()) < len(valid_sets()) / 4
+
+
+def test_the_profiles_are_valid() -> None:
+    assert [name for name, answers in PROFILES.items() if not valid(answers)] == []

@@ -24,7 +24,7 @@ CONTRACT = {
 HIDDEN = [question for question, about in QUESTIONS.items() if about.get("when") is False]
 UNASKED = {"user_name", "broker", "image"}
 
-NAME = "A service name is at most 40 lowercase letters, digits and single hyphens"
+NAME = "Use lowercase letters, digits and single hyphens, a letter first and at most 40 in all"
 TAKEN = "would hide the Python module of that name: choose another, such as"
 LINE = "Say it in one line of 1 to 200 characters."
 MAINTAINER = "A maintainer is one line of 1 to 100 characters."

