@@ -45,6 +45,8 @@ class Backoff(retry.BaseRetryStrategy):
     def get_retry_decision(
         self, *, exception: BaseException, job: jobs.Job
     ) -> procrastinate.RetryDecision | None:
+        if isinstance(exception, asyncio.CancelledError):
+            return procrastinate.RetryDecision(retry_at=datetime.now(UTC))  # its worker stops
         if job.attempts + 1 >= self.attempts:
             return None
         return procrastinate.RetryDecision(retry_at=later(job.attempts))
