@@ -35,7 +35,13 @@ def environment(home: Path) -> dict[str, str]:
 
 def run(command: str, cwd: Path, env: dict[str, str]) -> str:
     done = subprocess.run(
-        [command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [command],
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,  # a hang is a failure too
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -32,7 +32,7 @@ async def stumble(word: str) -> None:
         raise RuntimeError("once")
 
 
-@queue.job(attempts=3)
+@queue.job(attempts=1)
 async def never_ends() -> None:
     seen.append("began")
     await asyncio.Event().wait()
@@ -46,10 +46,11 @@ def nothing_seen() -> None:
 
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncIterator[None]:
-    task = asyncio.create_task(queue._serve(settings, []))
-    yield
-    task.cancel()
-    await asyncio.wait([task])
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(queue.serve(settings, [], stopping))
+        yield
+        stopping.set()
 
 
 async def rows(query: str, **values: object) -> list[str]:

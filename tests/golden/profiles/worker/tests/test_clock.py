@@ -16,12 +16,12 @@ async def tick() -> None:
 
 async def test_two_clocks_put_each_time_on_the_queue_once(attached: Settings) -> None:
     queue.schedule("* * * * * */2", tick)  # the sixth field counts seconds
-    clocks = [asyncio.create_task(queue._serve(attached, ["maintenance"])) for _ in range(2)]
-    worker = asyncio.create_task(queue._serve(attached, []))
-    await until(lambda: len(ran) >= 3)
-    for task in (*clocks, worker):
-        task.cancel()
-    await asyncio.wait([*clocks, worker])
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for queues in (["maintenance"], ["maintenance"], []):
+            group.create_task(queue.serve(attached, queues, stopping))
+        await until(lambda: len(ran) >= 3)
+        stopping.set()
 
     times = [int(moment.timestamp()) // 2 for moment in ran]
     assert len(times) == len(set(times))

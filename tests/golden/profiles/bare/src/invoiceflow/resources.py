@@ -57,6 +57,8 @@ async def reached() -> None:
                     await resource.ping()
                 break
             except Exception as error:  # whatever the driver raises, the answer is: try again
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise asyncio.CancelledError from error  # the driver's error came in its place
                 reason = str(error) or type(error).__name__
             if reason != waiting:
                 log.warning("resource.waiting", resource=name, reason=reason)

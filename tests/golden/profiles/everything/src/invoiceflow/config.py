@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     """Where PostgreSQL is, any libpq URL."""
 
     database_pool_size: int = Field(5, ge=1, le=100)
-    """Connections that one process holds at most."""
+    """Connections that one process holds at most; a worker as many again for its queue."""
 
     database_timeout_seconds: float = Field(5, gt=0, le=300)
     """Longest transaction, waiting for a connection included."""

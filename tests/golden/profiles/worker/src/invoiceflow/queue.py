@@ -19,6 +19,7 @@ from typing import Any, Generic, ParamSpec
 import procrastinate
 import structlog
 from procrastinate import exceptions, jobs, retry, tasks
+from procrastinate.worker import Worker
 from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -45,6 +46,8 @@ class Backoff(retry.BaseRetryStrategy):
     def get_retry_decision(
         self, *, exception: BaseException, job: jobs.Job
     ) -> procrastinate.RetryDecision | None:
+        if isinstance(exception, asyncio.CancelledError):
+            return procrastinate.RetryDecision(retry_at=datetime.now(UTC))  # its worker stops
         if job.attempts + 1 >= self.attempts:
             return None
         return procrastinate.RetryDecision(retry_at=later(job.attempts))
@@ -174,46 +177,61 @@ async def _work(settings: Settings, queues: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with resources.attach(settings):
-        serving = asyncio.create_task(_serve(settings, queues))
-        await asyncio.wait(
-            [serving, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED
-        )
-        if not stopping.is_set():
-            serving.result()
-            return 1
+        serving = asyncio.create_task(serve(settings, queues, stopping))
+        await _first(serving, stopping)
         log.info("worker.stopping")
-        serving.cancel()
-        # asyncio.wait, since a call into a hung database may not even be cancelled.
         _, hung = await asyncio.wait([serving], timeout=settings.grace_seconds + STOP_SECONDS)
         if hung:
             log.error("worker.killed", hint="Its jobs are given to others once it counts as dead.")
             os._exit(1)
+    serving.result()
     log.info("worker.stopped")
     return 0
 
 
-async def _serve(settings: Settings, queues: list[str]) -> None:
-    """Work; when the database goes away, wait for it and go on."""
-    dsn = settings.database_url.get_secret_value()
-    while True:
-        await resources.reached()
+async def serve(settings: Settings, queues: list[str], stopping: asyncio.Event) -> None:
+    """Work until told to stop; when the database goes away, wait for it and go on.
+
+    Nothing here is cancelled once it speaks to the database: a cancellation can get lost there.
+    """
+    while not stopping.is_set():
+        reaching = asyncio.create_task(resources.reached())
+        await _first(reaching, stopping)
+        if stopping.is_set():
+            reaching.cancel()
+            return
         connector = procrastinate.PsycopgConnector(
-            conninfo=dsn, kwargs=KEEPALIVE, min_size=1, max_size=settings.database_pool_size
+            conninfo=settings.database_url.get_secret_value(),
+            kwargs=KEEPALIVE,
+            min_size=1,
+            max_size=settings.database_pool_size,
         )
         try:
             with app.replace_connector(connector):
                 async with app.open_async():
-                    log.info("worker.started", queues=queues or ["all"])
-                    await app.run_worker_async(
+                    worker = Worker(
+                        app,
                         additional_context={"stalled_seconds": settings.worker_stalled_seconds},
                         concurrency=settings.worker_concurrency,
                         delete_jobs=jobs.DeleteJobCondition.SUCCESSFUL,
                         fetch_job_polling_interval=POLL_SECONDS,
                         install_signal_handlers=False,
-                        queues=queues or None,  # type: ignore[arg-type]  # None: all queues
+                        queues=queues or None,
                         shutdown_graceful_timeout=settings.grace_seconds,
                         stalled_worker_timeout=settings.worker_stalled_seconds,
                         update_heartbeat_interval=settings.worker_stalled_seconds / 3,
                     )
+                    working = asyncio.create_task(worker.run())  # type: ignore[no-untyped-call]
+                    log.info("worker.started", queues=queues or ["all"])
+                    await _first(working, stopping)
+                    worker.stop()  # type: ignore[no-untyped-call]
+                    await working
         except Exception as error:  # the driver's, the pool's and the library's alike
             log.warning("worker.interrupted", reason=str(error) or type(error).__name__)
+
+
+async def _first(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    """Wait for the end of the task or for the word to stop."""
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
