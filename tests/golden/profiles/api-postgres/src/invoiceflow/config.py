@@ -1,9 +1,9 @@
 """Settings (factor III): the only module that reads the environment, and nothing else."""
 
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 
 class Invalid(Exception):
@@ -36,10 +36,10 @@ def url(*schemes: str) -> Any:
 PostgresUrl = Annotated[SecretStr, url("postgresql", "postgres")]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """One field a variable; a field without a default is a variable that must be set."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log level to print."""
@@ -78,8 +78,11 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """Read the environment; raises Invalid with every fault at once."""
+    """Read the environment, an empty variable as none; raises Invalid with every fault at once."""
+    names = {name: name.upper() for name in Settings.model_fields}
     try:
-        return Settings()  # type: ignore[call-arg]  # the environment gives the arguments
+        return Settings.model_validate(
+            {name: os.environ[upper] for name, upper in names.items() if os.environ.get(upper)}
+        )
     except ValidationError as error:
         raise Invalid(error) from None

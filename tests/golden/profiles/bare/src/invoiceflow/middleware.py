@@ -6,11 +6,12 @@ framework's own work on a small request.
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 
 import structlog
 from prometheus_client import Histogram
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem
@@ -28,13 +29,16 @@ class Requests:
     """The outermost layer of the application.
 
     timeout: seconds that a request may take before it is cancelled and answered with 503.
-    max_body: bytes that a request may announce before it is answered with 413.
+    max_body: bytes of a request's body beyond which it is answered with 413.
     """
 
     def __init__(self, app: ASGIApp, *, timeout: float, max_body: int) -> None:
         self.app = app
+        # Counts, which costs more than all of this: only for a body that came without a length.
+        self.counting = RequestBodyLimitMiddleware(app, max_body)
         self.max_body = max_body
         self.timeout = timeout
+        self.log = structlog.get_logger().bind()  # the proxy would bind a new one for each line
         self.measured: dict[tuple[str, str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +47,7 @@ class Requests:
             return
         started = time.perf_counter()
         status = 0
-        request_id = _request_id(scope)
+        request_id, length = _head(scope)
         header = (b"x-request-id", request_id.encode())
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
@@ -54,23 +58,29 @@ class Requests:
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
+        app = self.counting if length is None else self.app
+        if length and length > self.max_body:
+            app = problem(413)
+        # What asyncio.timeout does, at a third of its cost.
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task  # noqa: S101
+        deadline = loop.call_later(self.timeout, task.cancel)
         try:
-            async with asyncio.timeout(self.timeout) as deadline:
-                # The framework counts what a body without a length turns out to be.
-                app = problem(413) if _announced(scope) > self.max_body else self.app
-                await app(scope, receive, send_with_id)
-        except Exception as error:
-            if isinstance(error, TimeoutError) and deadline.expired():
-                log.warning("request.timeout", seconds=self.timeout)
-                if not status:
-                    answer = problem(
-                        503, "The request took too long.", headers={"Retry-After": "1"}
-                    )
-                    await answer(scope, receive, send_with_id)
-            else:
-                # The application has answered with 500 already; this is the place that logs it.
-                log.exception("request.failed")
+            await app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            if loop.time() < deadline.when():
+                raise
+            task.uncancel()
+            log.warning("request.timeout", seconds=self.timeout)
+            if not status:
+                answer = problem(503, "The request took too long.", {"Retry-After": "1"})
+                await answer(scope, receive, send_with_id)
+        except Exception:
+            # The application has answered with 500 already; this is the place that logs it.
+            log.exception("request.failed")
         finally:
+            deadline.cancel()
             self.record(scope, status, time.perf_counter() - started)
 
     def record(self, scope: Scope, status: int, elapsed: float) -> None:
@@ -84,7 +94,7 @@ class Requests:
         child.observe(elapsed)
         path = scope["path"]
         if path not in QUIET or status != 200:
-            log.info(
+            self.log.info(
                 "request",
                 method=method,
                 path=path,
@@ -93,14 +103,15 @@ class Requests:
             )
 
 
-def _announced(scope: Scope) -> int:
-    """The length of the body as its header says; the server has checked that it is a number."""
-    return next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
-
-
-def _request_id(scope: Scope) -> str:
-    """The caller's id if it is harmless in a log line, a new one otherwise."""
+def _head(scope: Scope) -> tuple[str, int | None]:
+    """The caller's id if it is harmless in a log line, else a new one; the length of the body."""
+    request_id = ""
+    length: int | None = 0
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SAFE_ID.fullmatch(value):
-            return bytes(value).decode()
-    return uuid.uuid4().hex
+            request_id = bytes(value).decode()
+        elif name == b"content-length":
+            length = int(value)  # the server has checked that it is a number, and the only length
+        elif name == b"transfer-encoding":
+            length = None
+    return request_id or secrets.token_hex(16), length

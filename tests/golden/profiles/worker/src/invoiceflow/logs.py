@@ -4,8 +4,8 @@ import logging
 import sys
 import threading
 import warnings
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
 
 import orjson
 import structlog
@@ -24,11 +24,8 @@ def start(process: str) -> None:
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         processors=[
             structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
             structlog.processors.format_exc_info,
-            _arrange,
-            structlog.processors.JSONRenderer(serializer=_dumps),
+            _line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
@@ -53,14 +50,11 @@ def identify(settings: Settings) -> None:
     logging.getLogger().setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
 
 
-def _arrange(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """What a reader looks for first comes first, who speaks last."""
-    first = {name: event.pop(name) for name in ("ts", "level", "event")}
-    return {**first, **event, **_identity}
-
-
-def _dumps(event: EventDict, default: Any) -> bytes:
-    return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS)
+def _line(_: WrappedLogger, level: str, event: EventDict) -> bytes:
+    """One line of JSON: what a reader looks for comes first, who speaks last."""
+    first = {"ts": datetime.now(UTC), "level": level, "event": event.pop("event")}
+    line = {**first, **event, **_identity}
+    return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
 class _Forward(logging.Handler):
