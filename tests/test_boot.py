@@ -98,6 +98,8 @@ def test_a_service_passes_its_own_checks_and_leaves_no_process_behind(
     os.killpg(development.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
     rest, _ = development.communicate(timeout=60)
     assert development.returncode == 130, rest
-    started = "".join(said).count(" started (pid=")
-    assert rest.count(" stopped (rc=0)") == started > 0, rest
+    started = re.findall(r"^dev +\| (\w+) started", "".join(said), re.MULTILINE)
+    assert sorted(started) == sorted(process for process in processes(service) if process in BEGUN)
+    for process in started:
+        assert f"| {process} ended with 0\n" in rest, rest
     assert processes_of(service) == []

@@ -69,4 +69,7 @@ class _Forward(logging.Handler):
 def _crash(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    structlog.get_logger().critical("process.crashed", exc_info=(kind, error, traceback))
+    if issubclass(kind, KeyboardInterrupt):
+        structlog.get_logger().warning("process.interrupted")
+    else:
+        structlog.get_logger().critical("process.crashed", exc_info=(kind, error, traceback))
