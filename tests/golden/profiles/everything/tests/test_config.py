@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+from pydantic import SecretStr
 
 from invoiceflow import config
 
@@ -27,13 +30,23 @@ def test_every_fault_is_named_at_once_and_no_value_is_shown(
     assert not process.other
 
 
-def test_an_empty_variable_counts_as_missing(
-    monkeypatch: pytest.MonkeyPatch, unattached: dict[str, str]
+def test_a_secret_has_no_default() -> None:
+    fields = config.Settings.model_fields.values()
+
+    assert all(field.is_required() for field in fields if field.annotation is SecretStr)
+
+
+def test_an_empty_variable_counts_as_missing_and_no_file_as_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unattached: dict[str, str]
 ) -> None:
     for name, value in unattached.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GRACE_SECONDS", "")
+    monkeypatch.delenv("LOG_LEVEL")
+    (tmp_path / ".env").write_text("GRACE_SECONDS=7\nLOG_LEVEL=ERROR\n")
+    monkeypatch.chdir(tmp_path)
 
+    assert config.load().log_level == config.Settings.model_fields["log_level"].default
     assert config.load().grace_seconds == config.Settings.model_fields["grace_seconds"].default
 
 

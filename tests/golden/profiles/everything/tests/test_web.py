@@ -3,18 +3,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import FastAPI
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, post
 from pydantic import BaseModel
 from structlog.contextvars import merge_contextvars
 from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
-from invoiceflow import web
+from invoiceflow import resources, web
 from invoiceflow.config import Settings
 from invoiceflow.middleware import Requests
 from invoiceflow.resources import Unavailable
 
-LONG = b'{"number": 1' + b" " * 1000 + b"}"
+from tests.running import Start, free_port, until
+
+LONG = b'{"number": 1}'.ljust(1001)
 
 
 class Body(BaseModel):
@@ -31,7 +33,8 @@ def app(settings: Settings) -> FastAPI:
 
     @app.get("/slow")
     async def slow() -> None:
-        await asyncio.Event().wait()
+        async with asyncio.timeout(30):  # a test that fails ends, too
+            await asyncio.Event().wait()
 
     @app.get("/broken")
     async def broken() -> None:
@@ -52,13 +55,23 @@ async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
 
 
 async def test_alive_asks_nothing_and_ready_waits_for_the_resources(
-    app: FastAPI, client: AsyncClient
+    app: FastAPI, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (await client.get("/livez")).status_code == 200
-    assert (await client.get("/readyz")).status_code == 503
+    asked, answered = asyncio.Event(), asyncio.Event()
 
-    app.state.health.reached = True
-    assert (await client.get("/readyz")).status_code == 200
+    async def reached() -> None:
+        asked.set()
+        await answered.wait()
+
+    monkeypatch.setattr(resources, "reached", reached)
+    async with app.router.lifespan_context(app):
+        await asked.wait()
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+
+        answered.set()
+        await until(lambda: app.state.health.reached)
+        assert (await client.get("/readyz")).status_code == 200
 
     app.state.health.draining = True
     assert (await client.get("/readyz")).status_code == 503
@@ -77,10 +90,12 @@ async def test_version_names_the_release_and_the_commit(
 async def test_a_request_id_comes_back_and_a_forged_one_does_not(client: AsyncClient) -> None:
     given = await client.get("/livez", headers={"X-Request-ID": "order-66.retry_1"})
     forged = await client.get("/livez", headers={"X-Request-ID": 'x","level":"critical'})
+    long = await client.get("/livez", headers={"X-Request-ID": "x" * 129})
     made = await client.get("/livez")
 
     assert given.headers["x-request-id"] == "order-66.retry_1"
     assert forged.headers["x-request-id"].isalnum()
+    assert long.headers["x-request-id"] != "x" * 129
     assert made.headers["x-request-id"] not in ("", forged.headers["x-request-id"])
 
 
@@ -111,6 +126,8 @@ async def test_errors_are_problems_that_give_nothing_away(
     assert "nobody" not in answer.text
     assert "many" not in answer.text
     assert status != 503 or answer.headers["retry-after"] == "1"
+    assert status != 405 or answer.headers["allow"] == "POST"
+    assert status != 422 or [error["at"] for error in answer.json()["errors"]] == ["body/number"]
 
 
 async def test_a_body_without_a_length_is_counted(client: AsyncClient) -> None:
@@ -124,8 +141,15 @@ async def test_a_body_without_a_length_is_counted(client: AsyncClient) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_body_of_just_the_limit_is_taken(client: AsyncClient) -> None:
+    headers = {"Content-Type": "application/json"}
+
+    assert (await client.post("/echo", content=LONG[:-1], headers=headers)).status_code == 200
+
+
 async def test_each_request_is_one_line_and_a_failure_has_its_trace(client: AsyncClient) -> None:
     with capture_logs(processors=[merge_contextvars, format_exc_info]) as lines:
+        await client.get("/livez")  # a probe that finds all well is not worth a line
         await client.post("/echo", json={"number": 1}, headers={"X-Request-ID": "one"})
         await client.get("/broken", headers={"X-Request-ID": "two"})
 
@@ -139,9 +163,28 @@ async def test_each_request_is_one_line_and_a_failure_has_its_trace(client: Asyn
 
 
 async def test_a_made_up_path_makes_no_new_metric(client: AsyncClient) -> None:
-    await client.get("/made/up")
+    await client.request("PURGE", "/made/up")
     await client.post("/echo", json={"number": 1})
 
     metrics = (await client.get("/metrics")).text
     assert "made" not in metrics
+    assert "PURGE" not in metrics
     assert 'method="POST",route="/echo",status="200"' in metrics
+
+
+def test_the_process_limits_and_logs_every_request(
+    start: Start, unattached: dict[str, str]
+) -> None:
+    port = free_port()
+    process = start("web", unattached | {"PORT": str(port), "MAX_BODY_BYTES": "10"})
+    process.event("web.listening")
+    headers = {"X-Request-ID": "big"}
+    answer = post(f"http://127.0.0.1:{port}/livez", content=b"x" * 11, headers=headers)
+    process.stop()
+
+    assert answer.status_code == 413
+    assert answer.headers["x-request-id"] == "big"
+    assert "server" not in answer.headers
+    lines = [event for event in process.events if event.get("request_id") == "big"]
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 413)]
+    assert not process.other

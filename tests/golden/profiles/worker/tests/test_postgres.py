@@ -6,14 +6,21 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg import OperationalError as DriverError
+from psycopg import connect
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 from invoiceflow import postgres, resources
 from invoiceflow.config import Settings
 from invoiceflow.resources import Unavailable
 
+from dev import services
+from dev.postgres import fresh
 from tests.pipe import Pipe, pipe
+from tests.running import until
 
 
 @asynccontextmanager
@@ -41,6 +48,31 @@ async def test_a_transaction_commits_whole_or_not_at_all(attached: Settings) -> 
 
     async with postgres.transaction() as session:
         assert await session.scalar(text("select to_regclass('half')")) is None
+        await session.execute(text("create table whole (id int primary key)"))
+    async with postgres.transaction() as session:
+        await session.execute(text("drop table whole"))
+
+
+async def test_a_process_holds_no_more_connections_than_its_pool(attached: Settings) -> None:
+    async def backend() -> int:
+        async with postgres.transaction() as session:
+            return int(await session.scalar(text("select pg_backend_pid()")) or 0)
+
+    async with resources.attach(attached.model_copy(update={"database_pool_size": 2})):
+        assert len(set(await asyncio.gather(*(backend() for _ in range(20))))) <= 2
+
+
+async def test_a_transaction_ends_at_its_deadline(attached: Settings) -> None:
+    async with resources.attach(attached.model_copy(update={"database_timeout_seconds": 0.1})):
+        with pytest.raises(Unavailable):
+            async with postgres.transaction() as session:
+                await session.execute(text("select pg_sleep(2)"))
+
+
+async def test_a_timeout_of_the_work_in_a_transaction_is_not_an_outage(attached: Settings) -> None:
+    with pytest.raises(TimeoutError):
+        async with postgres.transaction():
+            raise TimeoutError
 
 
 async def test_an_outage_is_said_at_once_and_ends_without_a_restart(attached: Settings) -> None:
@@ -52,6 +84,18 @@ async def test_an_outage_is_said_at_once_and_ends_without_a_restart(attached: Se
                 await one()
         await between.open()
         assert await one() == 1
+
+
+async def test_a_process_waits_for_its_database_and_then_goes_on(attached: Settings) -> None:
+    async with cuttable(attached) as between:
+        await between.cut()
+        with capture_logs() as lines:
+            reached = asyncio.create_task(resources.reached())
+            await until(lambda: lines)
+            await between.open()
+            await reached
+
+    assert [line["event"] for line in lines] == ["resource.waiting", "resources.reached"]
 
 
 async def test_a_server_that_hangs_holds_nobody_past_the_deadline(attached: Settings) -> None:
@@ -82,6 +126,28 @@ async def test_a_schema_older_than_the_release_is_not_ready_and_a_newer_one_is(
             await postgres.ping()
         monkeypatch.setattr(postgres, "_revisions", lambda: ({f"older_{h}" for h in heads}, set()))
         await postgres.ping()
+
+
+async def test_an_empty_database_is_not_ready(
+    attached: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_revisions", lambda: ({"first_0001"}, set()))
+    with fresh(attached.database_url.get_secret_value()) as url:
+        async with resources.attach(attached.model_copy(update={"database_url": SecretStr(url)})):
+            with pytest.raises(RuntimeError, match="release process"):
+                await postgres.ping()
+
+
+def test_tests_touch_a_database_of_their_own_that_goes(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with services.isolated(tmp_path, environment) as urls:
+        own = urls["DATABASE_URL"]
+        connect(own).close()
+
+    assert own != environment["DATABASE_URL"]
+    with pytest.raises(DriverError, match="does not exist"):
+        connect(own)
 
 
 def test_the_revisions_are_those_that_alembic_sees() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +34,19 @@ def test_it_starts_before_its_services_and_sigterm_ends_it_then_too(
     assert running.stop() == 0
 
 
+def test_sigterm_before_it_has_begun_ends_it_with_0(unattached: dict[str, str]) -> None:
+    process = min(COMMANDS.keys() - ONE_OFF)
+    package = COMMANDS[process][-2]
+    code = (
+        "import os, signal, sys\n"
+        f"from {package} import __main__, {process}\n"
+        f"{process}.main = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"sys.argv = ['', '{process}']\n"
+        "__main__.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=unattached).returncode == 0
+
+
 def test_every_line_carries_the_process_the_release_and_the_commit(
     start: Start, environment: dict[str, str]
 ) -> None:
@@ -48,23 +62,55 @@ def test_every_line_carries_the_process_the_release_and_the_commit(
         assert {"ts", "level", "event"} <= event.keys()
 
 
+def console(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = COMMANDS["console"]
+    return subprocess.run(command, input=code, capture_output=True, env=environment, text=True)
+
+
 def test_the_console_runs_what_it_is_given(environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        COMMANDS["console"],
-        input="print(settings.release_id)",
-        capture_output=True,
-        check=True,
-        env=environment,
-        text=True,
+    done = console(
+        "resources = [value for value in list(globals().values()) if hasattr(value, 'ping')]\n"
+        "print(settings.release_id, [run(resource.ping()) for resource in resources])",
+        environment,
     )
 
-    assert done.stdout == "unreleased\n"
+    assert done.stdout == f"unreleased {[None] * ('DATABASE_URL' in example())}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "event"),
+    [
+        ("import logging; logging.getLogger('library').warning('it says')", "it says"),
+        ("import warnings; warnings.warn('it is old')", "it is old"),
+        ("import structlog; structlog.get_logger().info('odd', value=object())", "odd"),
+        (
+            "from threading import Thread; one = Thread(target=lambda: 1 / 0); one.start()",
+            "process.crashed",
+        ),
+    ],
+    ids=["library", "warning", "object", "thread"],
+)
+def test_whoever_speaks_says_one_line_of_json(
+    unattached: dict[str, str], code: str, event: str
+) -> None:
+    done = console(code, unattached)
+
+    assert event in json.loads(done.stdout)["event"]
+    assert not done.stderr
+
+
+@pytest.mark.parametrize(("level", "lines"), [("DEBUG", 2), ("INFO", 1), ("WARNING", 0)])
+def test_lines_below_the_level_are_held_back(
+    unattached: dict[str, str], level: str, lines: int
+) -> None:
+    code = "import structlog; log = structlog.get_logger(); log.debug('one'); log.info('two')"
+    done = console(code, unattached | {"LOG_LEVEL": level})
+
+    assert done.stdout.count("two") + done.stdout.count("one") == lines
 
 
 def test_a_crash_is_one_line_of_json(environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        COMMANDS["console"], input="1 / 0", capture_output=True, env=environment, text=True
-    )
+    done = console("1 / 0", environment)
 
     assert done.returncode == 1
     event = json.loads(done.stdout)
@@ -73,9 +119,12 @@ def test_a_crash_is_one_line_of_json(environment: dict[str, str]) -> None:
     assert not done.stderr
 
 
-def test_an_unknown_process_type_names_those_there_are(environment: dict[str, str]) -> None:
-    unknown = [*COMMANDS["console"][:-1], "wbe"]
-    done = subprocess.run(unknown, capture_output=True, env=environment, text=True)
+@pytest.mark.parametrize("words", [[], ["wbe"], ["console", "now"]], ids=" ".join)
+def test_an_unknown_process_type_names_those_there_are(
+    unattached: dict[str, str], words: list[str]
+) -> None:
+    unknown = [*COMMANDS["console"][:-1], *words]
+    done = subprocess.run(unknown, capture_output=True, env=unattached, text=True)
 
     assert done.returncode == 2
     assert all(process in json.loads(done.stdout)["hint"] for process in COMMANDS)

@@ -1,6 +1,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 from httpx2 import ASGITransport, AsyncClient
@@ -28,7 +29,13 @@ async def test_an_invoice_is_open_when_it_is_new(client: AsyncClient) -> None:
     found = await client.get(f"/invoices/{created.json()['id']}")
     assert found.json() == created.json()
     assert found.json().items() >= {**NEW, "status": "open"}.items()
-    assert created.json() in (await client.get("/invoices")).json()
+
+
+async def test_the_newest_invoices_come_first(client: AsyncClient) -> None:
+    first, second = [(await client.post("/invoices", json=NEW)).json() for _ in range(2)]
+
+    assert (await client.get("/invoices")).json()[:2] == [second, first]
+    assert (await client.get("/invoices?limit=1")).json() == [second]
 
 
 async def test_an_unknown_invoice_is_404(client: AsyncClient) -> None:
@@ -49,6 +56,23 @@ async def test_an_invoice_that_makes_no_sense_is_refused(
     client: AsyncClient, wrong: dict[str, object]
 ) -> None:
     assert (await client.post("/invoices", json=NEW | wrong)).status_code == 422
+
+
+async def test_sigterm_waits_no_longer_than_the_grace_for_a_body_that_does_not_arrive(
+    environment: dict[str, str], start: Start
+) -> None:
+    port = free_port()
+    own = {"PORT": str(port), "REQUEST_TIMEOUT_SECONDS": "300", "GRACE_SECONDS": "1"}
+    process = start("web", environment | own)
+    await asyncio.to_thread(process.event, "web.listening")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with closing(writer):
+        writer.write(
+            b"POST /invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 100 ")
+        assert await asyncio.to_thread(process.stop) == 0
 
 
 async def test_a_hung_database_stops_neither_other_requests_nor_sigterm(

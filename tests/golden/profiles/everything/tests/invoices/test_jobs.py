@@ -1,11 +1,15 @@
+import asyncio
 import uuid
 from datetime import date, timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from invoiceflow import postgres
 from invoiceflow.config import Settings
 from invoiceflow.invoices import jobs, store
+
+from tests.running import COMMANDS, Start
 
 
 async def new_invoice(due_on: date) -> uuid.UUID:
@@ -21,7 +25,9 @@ async def status(invoice_id: uuid.UUID) -> str:
 
 
 async def test_a_payment_settles_its_invoice_however_often_the_job_runs(attached: Settings) -> None:
-    invoice_id, event_id = await new_invoice(date(2030, 1, 1)), uuid.uuid4().hex
+    invoice_id, event_id = await new_invoice(date(2020, 1, 1)), uuid.uuid4().hex
+    other_id = await new_invoice(date(2020, 1, 1))
+    await jobs.mark_overdue()
     async with postgres.transaction() as session:
         assert await store.record_payment(session, event_id=event_id, invoice_id=invoice_id)
         assert not await store.record_payment(session, event_id=event_id, invoice_id=invoice_id)
@@ -29,14 +35,34 @@ async def test_a_payment_settles_its_invoice_however_often_the_job_runs(attached
     await jobs.settle(event_id)
     async with postgres.transaction() as session:
         assert not await store.settle(session, event_id=event_id)
+    await jobs.mark_overdue()
+    assert await status(invoice_id) == "paid"
+    assert await status(other_id) == "overdue"
+
+
+async def test_a_worker_takes_the_job_and_a_clock_leaves_it(
+    attached: Settings, environment: dict[str, str], start: Start
+) -> None:
+    if "clock" in COMMANDS:
+        clock = start("clock", environment)
+        await asyncio.to_thread(clock.event, "worker.started")
+    invoice_id, event_id = await new_invoice(date(2030, 1, 1)), uuid.uuid4().hex
+    async with postgres.transaction() as session:
+        await store.record_payment(session, event_id=event_id, invoice_id=invoice_id)
+        await jobs.settle.enqueue(session, event_id)
+    worker = start("worker", environment)
+    await asyncio.to_thread(worker.event, "invoice.settled", event_id=event_id)
+
     assert await status(invoice_id) == "paid"
 
 
-@pytest.mark.parametrize(("days", "expected"), [(-1, "overdue"), (1, "open")])
+@pytest.mark.parametrize(("days", "expected"), [(-1, "overdue"), (0, "open")])
 async def test_an_open_invoice_is_overdue_after_its_day(
     attached: Settings, days: int, expected: str
 ) -> None:
-    invoice_id = await new_invoice(date.today() + timedelta(days=days))
+    async with postgres.transaction() as session:
+        today = (await session.execute(select(func.current_date()))).scalar_one()
+    invoice_id = await new_invoice(today + timedelta(days=days))
 
     await jobs.mark_overdue()
     assert await status(invoice_id) == expected

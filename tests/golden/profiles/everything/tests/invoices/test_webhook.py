@@ -7,11 +7,13 @@ from datetime import date
 
 import pytest
 from httpx2 import ASGITransport, AsyncClient, Response
+from pydantic import ValidationError
 from sqlalchemy import text
 
 from invoiceflow import postgres, web
 from invoiceflow.config import Settings
-from invoiceflow.invoices import store, webhook
+from invoiceflow.invoices import jobs, store, webhook
+from invoiceflow.resources import Unavailable
 
 
 @pytest.fixture
@@ -73,10 +75,39 @@ async def test_a_forged_signature_is_refused(
     assert await jobs_of(event) == 0
 
 
-async def test_an_old_delivery_is_refused(
-    client: AsyncClient, attached: Settings, event: dict[str, str]
+async def test_an_event_is_kept_with_its_job_or_not_at_all(
+    client: AsyncClient, attached: Settings, event: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    age = webhook.TOLERANCE_SECONDS + 60
+    class Down:
+        async def enqueue(self, *_: object) -> None:
+            raise Unavailable("queue")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "settle", Down())
+        assert (await deliver(client, attached, event)).status_code == 503
+
+    assert (await deliver(client, attached, event)).json()["known"] is False
+    assert await jobs_of(event) == 1
+
+
+def test_the_signature_is_what_the_provider_computes() -> None:
+    # printf %s '1700000000.{"id":"evt_1"}' | openssl dgst -sha256 -hmac a-secret-of-the-provider
+    digest = "cd96ed22c557b767ccff55dfd1012ee293b2e5d2c65352fd93d75924130ad3cf"
+    signature = webhook.sign("a-secret-of-the-provider", b'{"id":"evt_1"}', 1_700_000_000)
+
+    assert signature == f"t=1700000000,v1={digest}"
+
+
+def test_a_secret_that_can_be_guessed_is_refused(settings: Settings) -> None:
+    with pytest.raises(ValidationError, match="at least 16"):
+        Settings.model_validate(settings.model_dump() | {"webhook_secret": "short"})
+
+
+@pytest.mark.parametrize("way", [1, -1], ids=["past", "future"])
+async def test_a_delivery_of_another_time_is_refused(
+    client: AsyncClient, attached: Settings, event: dict[str, str], way: int
+) -> None:
+    age = way * (webhook.TOLERANCE_SECONDS + 60)
 
     assert (await deliver(client, attached, event, age)).status_code == 401
 
