@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import copier
 import copier._main
+import copier._vcs
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +101,8 @@ def _fast() -> Iterator[None]:
             )
         if hasattr(copier._main, "is_git_available"):
             stack.enter_context(patch.object(copier._main, "is_git_available", lambda: False))
+        if hasattr(copier._vcs, "is_git_bundle"):
+            stack.enter_context(patch.object(copier._vcs, "is_git_bundle", lambda _: False))
         yield
 
 
