@@ -93,7 +93,7 @@ async def test_a_process_waits_for_its_database_and_then_goes_on(attached: Setti
             reached = asyncio.create_task(resources.reached())
             await until(lambda: lines)
             await between.open()
-            await reached
+            await until(reached.done)
 
     assert [line["event"] for line in lines] == ["resource.waiting", "resources.reached"]
 

@@ -17,7 +17,7 @@ from invoiceflow import parts, postgres, queue, resources, worker
 from invoiceflow.config import Settings
 
 from tests.pipe import pipe
-from tests.running import Start, until
+from tests.running import SECONDS, Start, until
 
 seen: list[str] = []
 context: list[object] = []
@@ -71,8 +71,10 @@ async def working(settings: Settings) -> AsyncIterator[asyncio.Event]:
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(queue.serve(settings, [], stopping))
-        yield stopping
-        stopping.set()
+        try:
+            yield stopping
+        finally:
+            stopping.set()
 
 
 async def rescue() -> int:
@@ -162,7 +164,7 @@ async def test_a_worker_that_stops_finishes_its_job_within_the_grace(
         with caplog.at_level(logging.INFO, "procrastinate.worker"):
             stopping.set()
             await until(lambda: "Waiting for job to finish" in caplog.text)
-        await meeting.wait()
+        await asyncio.wait_for(meeting.wait(), SECONDS)
 
     query = "select id from procrastinate_jobs where id in (:one, :other)"
     assert await rows(query, one=one, other=other) == [str(other)]
