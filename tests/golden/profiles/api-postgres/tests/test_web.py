@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, post
 from pydantic import BaseModel
@@ -170,6 +171,19 @@ async def test_a_made_up_path_makes_no_new_metric(client: AsyncClient) -> None:
     assert "made" not in metrics
     assert "PURGE" not in metrics
     assert 'method="POST",route="/echo",status="200"' in metrics
+
+
+def test_a_deadline_is_kept_on_the_loop_of_the_process(app: FastAPI) -> None:
+    async def status(seconds: float) -> int:
+        transport = ASGITransport(Requests(app, timeout=seconds, max_body=1000))
+        async with AsyncClient(transport=transport, base_url="http://service") as client:
+            return (await client.get("/slow")).status_code
+
+    async def statuses() -> list[int]:
+        # Its timers count whole milliseconds and may be early.
+        return await asyncio.gather(*(status(0.1 + number / 7000) for number in range(200)))
+
+    assert set(uvloop.run(statuses())) == {503}
 
 
 def test_the_process_limits_and_logs_every_request(

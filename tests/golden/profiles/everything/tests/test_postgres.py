@@ -20,7 +20,7 @@ from invoiceflow.resources import Unavailable
 from dev import services
 from dev.postgres import fresh
 from tests.pipe import Pipe, pipe
-from tests.running import until
+from tests.running import Start, until
 
 
 @asynccontextmanager
@@ -35,6 +35,20 @@ async def cuttable(settings: Settings) -> AsyncIterator[Pipe]:
 async def one() -> int:
     async with postgres.transaction() as session:
         return int(await session.scalar(text("select 1")) or 0)
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    ["127.0.0.1:5432", "mysql://x/y", "postgresql://me:pass/word@x/y", "postgresql://x:y/z"],
+)
+def test_a_malformed_url_is_named_and_not_shown(
+    start: Start, unattached: dict[str, str], malformed: str
+) -> None:
+    process = start("release", unattached | {"DATABASE_URL": malformed})
+
+    assert process.exit_code() == 1
+    assert process.event("settings.invalid")["malformed"].keys() == {"DATABASE_URL"}
+    assert malformed not in str(process.events)
 
 
 async def test_a_transaction_commits_whole_or_not_at_all(attached: Settings) -> None:

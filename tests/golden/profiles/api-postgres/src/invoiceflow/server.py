@@ -81,7 +81,7 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn with a drain. The first SIGTERM begins it; any second signal stops at once."""
+    """uvicorn with a drain: the first SIGTERM begins it, a second signal ends it, a third all."""
 
     def __init__(
         self, config: uvicorn.Config, *, drain_seconds: float, on_drain: Callable[[], None]

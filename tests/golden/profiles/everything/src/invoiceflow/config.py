@@ -2,6 +2,7 @@
 
 import os
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -26,8 +27,13 @@ def url(*schemes: str) -> Any:
     """A validator for the URL of an attached resource."""
 
     def check(value: SecretStr) -> SecretStr:
-        if value.get_secret_value().partition("://")[0] not in schemes:
+        given = value.get_secret_value()
+        if given.partition("://")[0] not in schemes:
             raise ValueError(f"begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        try:
+            urlsplit(given).port  # noqa: B018
+        except ValueError:
+            raise ValueError("has no host and port to read: is the password %-encoded?") from None
         return value
 
     return AfterValidator(check)
@@ -54,7 +60,7 @@ class Settings(BaseModel):
     """Longest wait for work in hand once the process stops."""
 
     database_url: PostgresUrl
-    """Where PostgreSQL is, any libpq URL."""
+    """Where PostgreSQL is, a libpq URL of one host."""
 
     database_pool_size: int = Field(5, ge=1, le=100)
     """Connections that one process holds at most; a worker as many again for its queue."""

@@ -58,6 +58,19 @@ async def test_an_invoice_that_makes_no_sense_is_refused(
     assert (await client.post("/invoices", json=NEW | wrong)).status_code == 422
 
 
+async def test_a_body_that_does_not_arrive_is_given_up(
+    environment: dict[str, str], start: Start
+) -> None:
+    port = free_port()
+    process = start("web", environment | {"PORT": str(port), "REQUEST_TIMEOUT_SECONDS": "0.5"})
+    await asyncio.to_thread(process.event, "web.listening")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with closing(writer):
+        writer.write(b"POST /invoices HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+    process.event("request.timeout", seconds=0.5)
+
+
 async def test_sigterm_waits_no_longer_than_the_grace_for_a_body_that_does_not_arrive(
     environment: dict[str, str], start: Start
 ) -> None:
