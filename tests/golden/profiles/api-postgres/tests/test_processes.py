@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
+from dev.__main__ import ONE_OFF
 from dev.services import example
 from tests.running import COMMANDS, Start, free_port
 
-ONE_OFF = {"release", "console"}
 STARTED = {"web": "web.listening", "worker": "worker.started", "clock": "worker.started"}
 
 
