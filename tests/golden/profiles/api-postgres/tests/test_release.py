@@ -30,10 +30,10 @@ def connected(url: str) -> Iterator[Connection]:
 def test_three_at_once_migrate_once_and_again_changes_nothing(
     start: Start, environment: dict[str, str]
 ) -> None:
-    with fresh(environment["DATABASE_URL"]) as url:
-        together = [start("release", environment | {"DATABASE_URL": url}) for _ in range(3)]
+    with fresh(environment) as own:
+        together = [start("release", environment | own) for _ in range(3)]
         assert [process.exit_code() for process in together] == [0, 0, 0]
-        again = start("release", environment | {"DATABASE_URL": url})
+        again = start("release", environment | own)
         assert again.exit_code() == 0
 
     after = again.event("release.migrated")["after"]
@@ -69,7 +69,8 @@ def test_a_failing_migration_leaves_nothing_half_done(
         "    op.execute(\"select cast('waits ' || current_setting('lock_timeout') as int)\")\n"
     )
     monkeypatch.setattr(release, "__file__", str(tmp_path / "release.py"))
-    with fresh(environment["DATABASE_URL"]) as url:
+    with fresh(environment) as own:
+        url = own["DATABASE_URL"]
         # Its error is how long it waits for a lock: not for ever, as others wait behind it.
         with pytest.raises(DBAPIError, match="waits 10s"):
             release.main(settings.model_copy(update={"database_url": SecretStr(url)}))
@@ -80,12 +81,13 @@ def test_a_failing_migration_leaves_nothing_half_done(
 def test_a_database_of_a_newer_release_is_left_alone(
     start: Start, environment: dict[str, str]
 ) -> None:
-    with fresh(environment["DATABASE_URL"]) as url:
+    with fresh(environment) as own:
+        url = own["DATABASE_URL"]
         with connected(url) as connection:
             connection.exec_driver_sql("create table alembic_version (version_num text)")
             connection.exec_driver_sql("insert into alembic_version values ('service_9999')")
             connection.commit()
-        process = start("release", environment | {"DATABASE_URL": url})
+        process = start("release", environment | own)
 
         assert process.exit_code() == 1
         assert "service_9999" in process.event("release.failed")["reason"]

@@ -15,7 +15,7 @@ from tests.running import COMMANDS, Running, Start
 @pytest.fixture(scope="session")
 def unattached() -> dict[str, str]:
     """The environment of a process whose services cannot be reached: enough for most tests."""
-    return services.example() | {"DATABASE_URL": "postgresql://127.0.0.1:9/nowhere"}
+    return services.example() | services.nowhere()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from types import ModuleType
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+OTHERS = ("__init__", "__main__", "server", "services")
 
 
 def example() -> dict[str, str]:
@@ -28,29 +29,32 @@ def started(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     folder: where their data lies, and stays.
     """
     with ExitStack() as stack:
-        yield {
-            module.VARIABLE: stack.enter_context(module.run(folder / name))
-            for name, module in _modules().items()
-            if not given.get(module.VARIABLE)
-        }
+        variables: dict[str, str] = {}
+        for name, module in _modules().items():
+            if not given.get(module.VARIABLE):
+                variables |= stack.enter_context(module.run(folder / name))
+        yield variables
 
 
 @contextmanager
 def isolated(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """As started, with an empty place of one's own in each service: what tests may touch."""
-    with started(folder, given) as urls, ExitStack() as stack:
-        yield {
-            module.VARIABLE: stack.enter_context(
-                module.fresh(urls.get(module.VARIABLE) or given[module.VARIABLE])
-            )
-            for module in _modules().values()
-        }
+    with started(folder, given) as variables, ExitStack() as stack:
+        attached = {**given, **variables}
+        for module in _modules().values():
+            variables = variables | stack.enter_context(module.fresh(attached))
+        yield variables
+
+
+def nowhere() -> dict[str, str]:
+    """Variables that point at no service."""
+    return {name: url for module in _modules().values() for name, url in module.NOWHERE.items()}
 
 
 def _modules() -> dict[str, ModuleType]:
     """The modules beside this one that run a backing service."""
-    names = {path.stem for path in HERE.glob("*.py")} - {"__init__", "__main__", "services"}
-    return {name: importlib.import_module(f".{name}", __package__) for name in sorted(names)}
+    names = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in OTHERS)
+    return {name: importlib.import_module(f".{name}", __package__) for name in names}
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
+PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "http": 80}
+
 
 class Pipe:
     """Forwards to a URL's host and port; use `.url` in its place."""
@@ -48,7 +50,7 @@ class Pipe:
         self._writers.add(writer)
         with contextlib.suppress(OSError):
             there, back = await asyncio.open_connection(
-                self._target.hostname, self._target.port or 5432
+                self._target.hostname, self._target.port or PORTS[self._target.scheme]
             )
             self._writers.add(back)
             await asyncio.gather(self._copy(reader, back), self._copy(there, writer))

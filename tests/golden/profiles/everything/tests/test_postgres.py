@@ -146,8 +146,9 @@ async def test_an_empty_database_is_not_ready(
     attached: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "_revisions", lambda: ({"first_0001"}, set()))
-    with fresh(attached.database_url.get_secret_value()) as url:
-        async with resources.attach(attached.model_copy(update={"database_url": SecretStr(url)})):
+    with fresh({"DATABASE_URL": attached.database_url.get_secret_value()}) as own:
+        empty = {"database_url": SecretStr(own["DATABASE_URL"])}
+        async with resources.attach(attached.model_copy(update=empty)):
             with pytest.raises(RuntimeError, match="release process"):
                 await postgres.ping()
 

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 from dev.__main__ import ONE_OFF
-from dev.services import example
+from dev.services import nowhere
 from tests.running import COMMANDS, Start, free_port
 
 STARTED = {"web": "web.listening", "worker": "worker.started", "clock": "worker.started"}
@@ -29,7 +30,7 @@ def test_it_starts_before_its_services_and_sigterm_ends_it_then_too(
     process: str, start: Start, unattached: dict[str, str]
 ) -> None:
     running = start(process, unattached | {"PORT": str(free_port())})
-    running.event("resource.waiting" if "DATABASE_URL" in example() else "resources.reached")
+    running.event("resource.waiting" if nowhere() else "resources.reached")
 
     assert running.stop() == 0
 
@@ -74,7 +75,8 @@ def test_the_console_runs_what_it_is_given(environment: dict[str, str]) -> None:
         environment,
     )
 
-    assert done.stdout == f"unreleased {[None] * ('DATABASE_URL' in example())}\n"
+    resources = import_module(f"{COMMANDS['console'][-2]}.parts").RESOURCES
+    assert done.stdout == f"unreleased {[None] * len(resources)}\n"
 
 
 @pytest.mark.parametrize(
