@@ -1,8 +1,9 @@
 """Prints the figures as a Markdown table: all of them, or those that are named."""
 
+import signal
 import sys
 
-from . import making, running
+from . import durability, making, queue, running
 
 BENCHMARKS = {
     "copy": making.copy,
@@ -13,6 +14,11 @@ BENCHMARKS = {
     "drain": running.drain,
 }
 
+PROGRAMS = {"durability": durability.main, "queue": queue.main}  # with arguments of their own
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing that was started stays
+if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
+    sys.exit(PROGRAMS[sys.argv[1]](sys.argv[2:]))
 chosen = sys.argv[1:] or list(BENCHMARKS)
 if unknown := [name for name in chosen if name not in BENCHMARKS]:
     sys.exit(f"There is no benchmark {', '.join(unknown)}: name some of {', '.join(BENCHMARKS)}.")

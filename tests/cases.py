@@ -1,5 +1,6 @@
 """Which answers go together: written here a second time, so that a wrong question is noticed."""
 
+from collections.abc import Collection
 from itertools import combinations, product
 from typing import Any
 
@@ -8,8 +9,17 @@ Answers = dict[str, Any]
 # Every question that offers choices, the default first.
 FACTORS: dict[str, list[Any]] = {
     "flavor": ["both", "api", "worker"],
-    "services": [["postgres"], []],
-    "broker": ["postgres"],
+    "services": [
+        ["postgres"],
+        ["postgres", "redis", "s3"],
+        ["postgres", "redis"],
+        ["postgres", "s3"],
+        ["redis", "s3"],
+        ["redis"],
+        ["s3"],
+        [],
+    ],
+    "broker": ["postgres", "rabbitmq", "redis"],
     "scheduler": [True, False],
     "example": [True, False],
     "ci": ["github", "gitlab"],
@@ -21,17 +31,22 @@ PROFILES: dict[str, Answers] = {
     "bare": DEFAULTS
     | {"flavor": "api", "services": [], "scheduler": False, "example": False, "kubernetes": False},
     "api-postgres": DEFAULTS | {"flavor": "api", "scheduler": False, "ci": "gitlab"},
-    "worker": DEFAULTS | {"flavor": "worker", "example": False, "ci": "gitlab"},
-    "everything": DEFAULTS,
+    "worker": DEFAULTS
+    | {"flavor": "worker", "services": ["redis"], "broker": "redis"}
+    | {"example": False, "ci": "gitlab"},
+    "default": DEFAULTS,
+    "everything": DEFAULTS | {"services": ["postgres", "redis", "s3"], "broker": "rabbitmq"},
 }
 
 
 def valid(answers: Answers) -> bool:
-    """A worker has a queue, a clock has a worker, the example has a database."""
+    """A worker has a broker that is there, a clock has a worker, the example has a database."""
     works = answers["flavor"] != "api"
     stores = "postgres" in answers["services"]
+    broker = answers["broker"]
+    there = broker in answers["services"] or (broker == "rabbitmq" and stores)
     return (
-        (stores or not works)
+        (there if works else broker == "postgres")
         and (works or not answers["scheduler"])
         and (stores or not answers["example"])
     )
@@ -43,20 +58,22 @@ def valid_sets() -> list[Answers]:
     return [answers for answers in every if valid(answers)]
 
 
-def pairwise() -> list[Answers]:
+def pairwise(questions: Collection[str] = FACTORS) -> list[Answers]:
     """Few sets in which every two choices that can meet do meet; greedy, always the same."""
     sets = valid_sets()
-    missing = set().union(*map(pairs, sets))
+    missing = set().union(*(pairs(answers, questions) for answers in sets))
     cover = []
     while missing:
-        best = max(sets, key=lambda answers: len(pairs(answers) & missing))
-        missing -= pairs(best)
+        best = max(sets, key=lambda answers: len(pairs(answers, questions) & missing))
+        missing -= pairs(best, questions)
         cover.append(best)
     return sorted(cover, key=name)
 
 
-def pairs(answers: Answers) -> set[tuple[str, str]]:
-    return set(combinations([f"{question}={choice}" for question, choice in answers.items()], 2))
+def pairs(answers: Answers, questions: Collection[str] = FACTORS) -> set[tuple[str, str]]:
+    """The choices of a set, two and two, as far as they answer these questions."""
+    chosen = [f"{name}={choice}" for name, choice in answers.items() if name in questions]
+    return set(combinations(chosen, 2))
 
 
 def name(answers: Answers) -> str:
@@ -64,6 +81,7 @@ def name(answers: Answers) -> str:
     words = [
         answers["flavor"],
         *answers["services"],
+        f"by-{answers['broker']}" * (answers["broker"] != "postgres"),
         "clock" * answers["scheduler"],
         "example" * answers["example"],
         answers["ci"],

@@ -1,5 +1,6 @@
 """What the tests share: generated projects, goldens, and figures printed after the last test."""
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from render import ROOT, Generate, Project, render
+from render import FEATURES, ROOT, Generate, Project, render
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -32,10 +33,19 @@ def generate(tmp_path_factory: pytest.TempPathFactory) -> Generate:
 
 @pytest.fixture(scope="session")
 def service(generate: Generate) -> Path:
-    """A folder with every package of a service that has everything: its lock and its .venv."""
+    """A folder with every package that a service may have: its lock and its .venv."""
     folder = ROOT / ".cache" / "service"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {name: generate().read(name) for name in ("pyproject.toml", "uv.lock")}
+    packages = {
+        kind: json.dumps([one for feature in FEATURES.values() for one in feature.get(kind, [])])
+        for kind in ("requirements", "dev_requirements")
+    }
+    wanted = {
+        "uv.lock": generate().read("uv.lock"),
+        "pyproject.toml": '[project]\nname = "superset"\nversion = "0"\n'
+        f'requires-python = ">=3.11"\ndependencies = {packages["requirements"]}\n'
+        f"[dependency-groups]\ndev = {packages['dev_requirements']}\n",
+    }
     done = folder / "installed"
     if not done.exists() or done.read_text() != repr(wanted):
         done.unlink(missing_ok=True)

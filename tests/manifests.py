@@ -131,7 +131,14 @@ def _selectors(objects: list[Object], pods: list[Object]) -> Iterator[str]:
 def _probes(pods: list[Object]) -> Iterator[str]:
     for made, container in _containers(pods):
         kinds = ("startupProbe", "livenessProbe", "readinessProbe")
-        probes = [container[kind]["httpGet"] for kind in kinds if kind in container]
+        found = [container[kind] for kind in kinds if kind in container]
+        if made["kind"] == "Deployment" and not _ports(made):
+            beat = {pair["value"] for pair in container["env"] if pair["name"] == "HEARTBEAT_FILE"}
+            commands = [" ".join(probe["exec"]["command"]) for probe in found]
+            if len(commands) != 2 or not all(file in one for file in beat for one in commands):
+                yield f"{_label(made)} does not look at the file that it touches"
+            continue
+        probes = [probe["httpGet"] for probe in found]
         if bool(_ports(made)) != (len(probes) == len(kinds)):
             yield f"{_label(made)} has {len(probes)} probes"
         for probe in probes:

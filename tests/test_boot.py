@@ -20,7 +20,9 @@ BEGUN = {
     "worker": '"worker.started".*"process":"worker"',
     "clock": '"worker.started".*"process":"clock"',
 }
-SETS = {name(answers): answers for answers in pairwise()}
+# What a service is made of: where its pipeline and its cluster are changes none of its processes.
+MADE_OF = ("flavor", "services", "broker", "scheduler", "example")
+SETS = {name(answers): answers for answers in pairwise(MADE_OF)}
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -109,7 +109,7 @@ def test_hostile_words_can_be_typed(copy: Copy, tmp_path: Path) -> None:
     ("question", "answer", "sentence"),
     [
         ("flavor", "web", "'web' is not in ['api', 'worker', 'both']"),
-        ("services", [], "A worker takes its jobs from a queue: choose postgres."),
+        ("services", [], "A worker takes its jobs from a queue: choose postgres, or redis."),
         ("scheduler", "maybe", "'maybe' is not in [True, False]"),
         ("project_name", "o" * 200, "Use lowercase letters, digits and single hyphens"),
         ("project_name", 'or\\d"ers', "Use lowercase letters, digits and single hyphens"),

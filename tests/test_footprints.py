@@ -11,13 +11,23 @@ STORES = BARE | {"services": ["postgres"]}
 WORKS = STORES | {"flavor": "both"}
 KEEPS_TIME = WORKS | {"scheduler": True}
 
+SHOWS = KEEPS_TIME | {"example": True}
+SHARES = WORKS | {"services": ["postgres", "redis"]}
+
 STEPS: dict[str, tuple[Answers, Answers]] = {
     "postgres": (BARE, STORES),
     "api": (WORKS | {"flavor": "worker"}, WORKS),
+    "redis": (STORES, STORES | {"services": ["postgres", "redis"]}),
+    "s3": (BARE, BARE | {"services": ["s3"]}),
     "worker": (STORES, WORKS),
+    "rabbitmq": (WORKS, WORKS | {"broker": "rabbitmq"}),
+    "queue_redis": (SHARES, SHARES | {"broker": "redis"}),
+    "direct": (SHARES | {"broker": "redis"}, WORKS | {"services": ["redis"], "broker": "redis"}),
     "clock": (WORKS, KEEPS_TIME),
     "example": (STORES, STORES | {"example": True}),
-    "webhook": (KEEPS_TIME, KEEPS_TIME | {"example": True}),
+    "webhook": (KEEPS_TIME, SHOWS),
+    "login": (SHOWS, SHOWS | {"services": ["postgres", "redis"]}),
+    "documents": (SHOWS, SHOWS | {"services": ["postgres", "s3"]}),
     "kubernetes": (KEEPS_TIME, KEEPS_TIME | {"kubernetes": True}),
     "gitlab": (BARE, BARE | {"ci": "gitlab"}),
 }
@@ -47,5 +57,15 @@ def test_every_feature_leaves_its_footprint(
 
 
 def test_every_feature_has_a_footprint() -> None:
-    """The bare service has three of the others; one comes with the first service attached."""
-    assert FEATURES.keys() - STEPS.keys() == {"service", "console", "github", "backing"}
+    """The bare service has three of the others; the rest come with another one's first step."""
+    bare = {"service", "console", "github"}
+    along = {
+        "backing",
+        "sharing",
+        "dunning",
+        "queue_postgres",
+        "queue_dramatiq",
+        "queue_rabbitmq",
+        "outbox",
+    }
+    assert FEATURES.keys() - STEPS.keys() == bare | along

@@ -191,7 +191,7 @@ def test_no_text_names_a_variable_that_is_not_read(
         (path, variable)
         for answers in valid_sets()
         for path, text in generate(**answers).tree().items()
-        for variable in variables.keys() & set(re.findall("[A-Z_]+", text))
+        for variable in variables.keys() & set(re.findall("[A-Z0-9_]+", text))
         if variables[variable] not in enabled[name(answers)] and not path.endswith(".py")
     }
     assert named == set()

@@ -22,7 +22,7 @@ CONTRACT = {
     "image": "ghcr.io/example/invoiceflow",
 }
 HIDDEN = [question for question, about in QUESTIONS.items() if about.get("when") is False]
-UNASKED = {"user_name", "broker", "image"}
+UNASKED = {"user_name", "image"}
 
 NAME = "Use lowercase letters, digits and single hyphens, a letter first and at most 40 in all"
 TAKEN = "would hide the Python module of that name: choose another, such as"
@@ -95,17 +95,23 @@ def test_a_name_hides_no_module(project_name: str, tmp_path: Path) -> None:
 
 
 def test_every_module_that_a_service_could_hide_is_reserved(generate: Generate) -> None:
-    project = generate()
-    imported = {
-        alias.name if isinstance(node, ast.Import) else str(node.module)
+    services = ["postgres", "redis", "s3"]
+    projects = [generate(services=services, broker=broker) for broker in FACTORS["broker"]]
+    sources = [
+        project.read(name)
+        for project in projects
         for name in project.files()
         if name.endswith(".py")
-        for node in ast.walk(ast.parse(project.read(name)))
+    ]
+    imported = {
+        alias.name if isinstance(node, ast.Import) else str(node.module)
+        for source in sources
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
         for alias in node.names
     }
     modules = {name.partition(".")[0] for name in imported} - {"invoiceflow"}
-    folders = {name.partition("/")[0] for name in project.files() if "/" in name}
+    folders = {name.partition("/")[0] for name in projects[0].files() if "/" in name}
     words = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, *modules, *folders}
     possible = {
         word for word in words if word.isidentifier() and word[0].islower() and word.islower()
@@ -117,17 +123,23 @@ def test_every_module_that_a_service_could_hide_is_reserved(generate: Generate) 
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ({"flavor": "worker", "services": []}, "takes its jobs from a queue: choose postgres."),
-        ({"flavor": "both", "services": []}, "takes its jobs from a queue: choose postgres."),
+        ({"flavor": "worker", "services": []}, "takes its jobs from a queue: choose postgres, or"),
+        ({"flavor": "both", "services": ["s3"]}, "from a queue: choose postgres, or redis."),
+        (
+            {"services": ["redis"], "broker": "postgres"},
+            "choose postgres among the services, or broker redis.",
+        ),
+        ({"services": ["redis"], "broker": "rabbitmq"}, "clock last struck: choose postgres too."),
+        ({"broker": "redis"}, "choose redis among the services too."),
         ({"flavor": "api", "scheduler": True}, "choose flavor worker or both, or scheduler no."),
         (
             {"flavor": "api", "services": [], "example": True},
             "keeps invoices in PostgreSQL: choose postgres, or example no.",
         ),
-        ({"services": ["oracle"]}, "'oracle' is not in ['postgres']"),
+        ({"services": ["oracle"]}, "'oracle' is not in ['postgres', 'redis', 's3']"),
         ({"services": "postgres"}, "Not a YAML list: 'postgres'"),
         ({"flavor": "web"}, "'web' is not in ['api', 'worker', 'both']"),
-        ({"broker": "kafka"}, "'kafka' is not in ['postgres']"),
+        ({"broker": "kafka"}, "'kafka' is not in ['postgres', 'rabbitmq', 'redis']"),
         ({"scheduler": "maybe"}, "'maybe' is not in [True, False]"),
         ({"example": "maybe"}, "'maybe' is not in [True, False]"),
         ({"kubernetes": "maybe"}, "'maybe' is not in [True, False]"),

@@ -32,7 +32,7 @@ def made(result: Result) -> Path:
 
 def test_the_defaults_make_every_process_type(copy: Callable[..., Result]) -> None:
     processes = yaml.safe_load((made(copy()) / "Procfile").read_text())
-    assert processes.keys() == {"web", "worker", "clock", "release", "console"}
+    assert processes.keys() == {"web", "worker", "clock", "deadletters", "release", "console"}
     assert processes["web"] == "python -m invoiceflow web"
 
 
@@ -64,4 +64,6 @@ def test_the_example_can_be_left_out(copy: Callable[..., Result]) -> None:
 
 def test_a_worker_without_a_queue_is_refused(copy: Callable[..., Result]) -> None:
     result = copy(flavor="worker", services=[])
-    assert "A worker takes its jobs from a queue: choose postgres." in str(result.exception)
+    assert "A worker takes its jobs from a queue: choose postgres, or redis." in str(
+        result.exception
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .services import ROOT, example, given, started
 
-ONE_OFF = {"release", "console"}
+ONE_OFF = {"release", "console", "deadletters"}
 STOP_SECONDS = 5  # beyond what the processes grant themselves
 
 
@@ -33,8 +33,8 @@ def main(command: list[str]) -> int:
             if released.returncode:
                 return released.returncode
         if command:
-            line = processes.get(command[0]) if len(command) == 1 else None
-            return subprocess.run(line or command, shell=bool(line), env=environment).returncode
+            one_off = processes[command[0]].split() if command[0] in processes else command[:1]
+            return subprocess.run([*one_off, *command[1:]], env=environment).returncode
         serving = {name: line for name, line in processes.items() if name not in ONE_OFF}
         return asyncio.run(together(serving, environment))
 

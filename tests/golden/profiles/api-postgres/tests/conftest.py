@@ -12,6 +12,12 @@ from dev import services
 from tests.running import COMMANDS, Running, Start
 
 
+def made(environment: dict[str, str]) -> Settings:
+    """The settings that a process reads from this environment."""
+    given = {name.lower(): value for name, value in environment.items() if value}
+    return Settings.model_validate(given)
+
+
 @pytest.fixture(scope="session")
 def unattached() -> dict[str, str]:
     """The environment of a process whose services cannot be reached: enough for most tests."""
@@ -30,13 +36,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture
 def settings(unattached: dict[str, str]) -> Settings:
-    return Settings(**{name.lower(): value for name, value in unattached.items()})  # type: ignore[arg-type]
+    return made(unattached)
 
 
 @pytest.fixture
 async def attached(environment: dict[str, str]) -> AsyncIterator[Settings]:
     """The settings, with the services attached in this process."""
-    settings = Settings(**{name.lower(): value for name, value in environment.items()})  # type: ignore[arg-type]
+    settings = made(environment)
     async with resources.attach(settings):
         yield settings
 

@@ -11,7 +11,12 @@ from dev.__main__ import ONE_OFF
 from dev.services import nowhere
 from tests.running import COMMANDS, Start, free_port
 
-STARTED = {"web": "web.listening", "worker": "worker.started", "clock": "worker.started"}
+STARTED = {
+    "web": "web.listening",
+    "worker": "worker.started",
+    "relay": "relay.started",
+    "clock": "worker.started",
+}
 
 
 @pytest.mark.parametrize("process", sorted(COMMANDS.keys() - ONE_OFF))

@@ -1,33 +1,31 @@
-"""The queue on a real database, with the worker in this process."""
+"""The queue on a real broker, with the worker in this process or in one of its own."""
 
 import asyncio
-import logging
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from functools import partial
 
-import procrastinate
 import pytest
 import structlog
-from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from invoiceflow import parts, postgres, queue, resources, worker
+from invoiceflow import parts, queue, queue_rabbitmq, resources, runner, worker
 from invoiceflow.config import Settings
 
+from tests import crashing
 from tests.pipe import pipe
-from tests.running import SECONDS, Start, until
+from tests.queueing import URL, dead, empty, put, working
+from tests.running import COMMANDS, Running, Start, until
 
 seen: list[str] = []
 context: list[object] = []
 meeting = asyncio.Barrier(2)
+gate = asyncio.Event()
 
 
 @queue.job(attempts=3)
 async def note(word: str) -> None:
     seen.append(word)
-    context.append(structlog.contextvars.get_contextvars().get("request_id"))
+    bound = structlog.contextvars.get_contextvars()
+    context.append((bound.get("request_id"), bound.get("traceparent")))
 
 
 @queue.job(attempts=3)
@@ -37,221 +35,201 @@ async def stumble(word: str) -> None:
         raise RuntimeError("once")
 
 
-@queue.job(attempts=1)
-async def never_ends() -> None:
-    seen.append("began")
-    await asyncio.Event().wait()
+@queue.job()
+async def waits(word: str) -> None:
+    seen.append(f"{word} began")
+    await gate.wait()
+    seen.append(f"{word} ended")
 
 
 @queue.job()
 async def meets() -> None:
     await meeting.wait()
+    seen.append("met")
 
 
 @queue.job(attempts=2)
 async def fails() -> None:
-    raise RuntimeError("always")
+    seen.append("failing")
+    if not gate.is_set():
+        raise RuntimeError("as long as the gate is shut")
 
 
 @queue.job(attempts=1, seconds=0.1)
 async def takes_too_long() -> None:
-    await asyncio.Event().wait()
+    await gate.wait()
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen() -> None:
-    global meeting
+def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    global meeting, gate
     seen.clear()
     context.clear()
-    meeting = asyncio.Barrier(2)  # it belongs to the loop of the first that waits
+    # They belong to the loop of the first that waits.
+    meeting, gate = asyncio.Barrier(2), asyncio.Event()
+    monkeypatch.setattr(runner, "later", lambda _: 0.1)
 
 
-@asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[asyncio.Event]:
-    stopping = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(queue.serve(settings, [], stopping))
-        try:
-            yield stopping
-        finally:
-            stopping.set()
-
-
-async def rescue() -> int:
-    """Put the search for dead workers on the queue, as each minute does."""
-    async with postgres.transaction() as session:
-        connection = await (await session.connection()).get_raw_connection()
-        driver = connection.driver_connection
-        return await queue.rescue.configure(connection=driver).defer_async(timestamp=0)
-
-
-async def rows(query: str, **values: object) -> list[str]:
-    async with postgres.transaction() as session:
-        return [str(row) for row in await session.scalars(text(query), values)]
-
-
-async def gone(number: int) -> bool:
-    return not await rows("select id from procrastinate_jobs where id = :id", id=number)
-
-
-async def test_a_job_comes_with_the_transaction_that_asks_for_it(attached: Settings) -> None:
+async def test_the_ids_of_a_request_travel_with_its_jobs(attached: Settings) -> None:
+    ids = {"request_id": "r-1", "traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+    with structlog.contextvars.bound_contextvars(**ids, user="not this"):
+        await put(note, "traced")
     async with working(attached):
-        with suppress(KeyError):
-            async with postgres.transaction() as session:
-                await note.enqueue(session, "rolled back")
-                raise KeyError
-        async with postgres.transaction() as session:
-            number = await note.enqueue(session, word="committed")
-        await until(lambda: gone(number))
+        await until(lambda: seen)
 
-    assert seen == ["committed"]
-
-
-async def test_the_request_id_travels_with_the_job(attached: Settings) -> None:
-    async with working(attached), postgres.transaction() as session:
-        with structlog.contextvars.bound_contextvars(request_id="r-1"):
-            await note.enqueue(session, "traced")
-    async with working(attached):
-        await until(lambda: bool(seen))
-
-    assert context == ["r-1"]
+    assert context == [tuple(ids.values())]
 
 
 async def test_arguments_that_do_not_fit_are_refused_when_enqueued(attached: Settings) -> None:
-    async with postgres.transaction() as session:
-        with pytest.raises(TypeError):
-            await note.enqueue(session, "one", "two")  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        await put(note, "one", "two")
 
 
 async def test_jobs_run_beside_each_other(attached: Settings) -> None:
-    async with postgres.transaction() as session:
-        one, other = await meets.enqueue(session), await meets.enqueue(session)
+    await put(meets)
+    await put(meets)
     async with working(attached):
-        await until(lambda: gone(one))
-        await until(lambda: gone(other))
+        await until(lambda: seen == ["met", "met"])
+
+
+async def test_only_one_waits_under_a_key(attached: Settings) -> None:
+    assert await put(note.once("a"), "first") != "None"
+    assert await put(note.once("a"), "second") == "None"
+    assert await put(note.once("b"), "other") != "None"
+    async with working(attached):
+        await until(lambda: len(seen) == 2)
+        assert await put(note.once("a"), "third") != "None"
+        await until(lambda: len(seen) == 3)
+
+    assert sorted(seen) == ["first", "other", "third"]
 
 
 async def test_an_error_is_tried_again(attached: Settings) -> None:
-    async with postgres.transaction() as session:
-        await stumble.enqueue(session, "twice")
+    await put(stumble, "twice")
     async with working(attached):
         await until(lambda: seen == ["twice", "twice"])
 
 
-@pytest.mark.parametrize(("job", "attempts"), [(fails, "2"), (takes_too_long, "1")])
-async def test_a_job_that_never_succeeds_is_kept_for_inspection(
-    attached: Settings, job: queue.Job[[]], attempts: str
+@pytest.mark.parametrize("job", [fails, takes_too_long])
+async def test_a_job_that_never_succeeds_becomes_a_dead_letter(
+    attached: Settings, job: queue.Job[[]]
 ) -> None:
-    async with postgres.transaction() as session:
-        number = await job.enqueue(session)
-    query = "select attempts from procrastinate_jobs where id = :id and status = 'failed'"
+    id = await put(job)
     with capture_logs() as lines:
         async with working(attached):
-            await until(lambda: rows(query, id=number))
 
-    assert await rows(query, id=number) == [attempts]
-    failures = [line for line in lines if line["event"] == "job.failed"]
-    assert [line["exc_info"] for line in failures] == [True]
+            async def buried() -> bool:
+                return id in await dead(attached)
+
+            await until(buried)
+
+            failures = [line for line in lines if line["event"] == "job.failed"]
+            assert [line["exc_info"] for line in failures] == [True]
+            assert seen.count("failing") == (2 if job is fails else 0)
+            assert (await dead(attached))[id] == job.name
+
+            gate.set()
+            assert await queue_rabbitmq.replay(attached, [id]) == 1
+            await until(lambda: "job.done" in {line["event"] for line in lines})
+
+    assert id not in await dead(attached)
+    assert await queue_rabbitmq.replay(attached, [id]) == 0
 
 
-async def test_a_worker_that_stops_finishes_its_job_within_the_grace(
-    attached: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with postgres.transaction() as session:
-        one, other = await meets.enqueue(session), await meets.enqueue(session)
+async def test_a_worker_that_stops_finishes_its_job_within_the_grace(attached: Settings) -> None:
+    await put(waits, "one")
+    await put(waits, "other")
     async with working(attached.model_copy(update={"worker_concurrency": 1})) as stopping:
-        await until(lambda: meeting.n_waiting == 1)
-        with caplog.at_level(logging.INFO, "procrastinate.worker"):
-            stopping.set()
-            await until(lambda: "Waiting for job to finish" in caplog.text)
-        await asyncio.wait_for(meeting.wait(), SECONDS)
+        await until(lambda: seen)
+        stopping.set()
+        gate.set()
+    assert seen == ["one began", "one ended"]
 
-    query = "select id from procrastinate_jobs where id in (:one, :other)"
-    assert await rows(query, one=one, other=other) == [str(other)]
-    await rows("delete from procrastinate_jobs where id = :id returning id", id=other)
+    async with working(attached):
+        await until(lambda: seen[2:] == ["other began", "other ended"])
 
 
 async def test_a_worker_that_stops_gives_its_job_back(attached: Settings) -> None:
-    async with postgres.transaction() as session:
-        number = await never_ends.enqueue(session)
-    async with working(attached.model_copy(update={"grace_seconds": 0.1})):
-        await until(lambda: seen == ["began"])
+    await put(waits, "it")
+    with capture_logs() as lines:
+        async with working(attached.model_copy(update={"grace_seconds": 0.1})):
+            await until(lambda: seen)
+    assert "job.returned" in {line["event"] for line in lines}
+    assert not await empty(attached)
 
-    query = "select status from procrastinate_jobs where id = :id"
-    assert await rows(query, id=number) == ["todo"]
-    await rows("delete from procrastinate_jobs where id = :id returning id", id=number)
-
-
-@pytest.mark.parametrize(("attempts", "status"), [(0, "todo-1"), (2, "failed0")])
-async def test_the_job_of_a_dead_worker_is_given_to_others_but_not_for_ever(
-    attached: Settings, attempts: int, status: str
-) -> None:
-    async with postgres.transaction() as session:
-        number = await note.enqueue(session, "left behind")
-    await rows(
-        "update procrastinate_jobs set status = 'doing', attempts = :attempts,"
-        " worker_id = null where id = :id returning id",
-        id=number,
-        attempts=attempts,
-    )
-    await rescue()
-    # Behind its neighbours, lest it end the next worker before they are done.
-    query = (
-        "select concat(status, priority) from procrastinate_jobs"
-        " where id = :id and status <> 'doing'"
-    )
+    gate.set()
     async with working(attached):
-        await until(lambda: rows(query, id=number))
-
-    assert await rows(query, id=number) == [status]
-    await rows("delete from procrastinate_jobs where id = :id returning id", id=number)
+        await until(lambda: seen == ["it began", "it began", "it ended"])
+    assert await empty(attached)
 
 
-async def test_the_job_of_a_living_worker_is_left_to_it(attached: Settings) -> None:
-    async with postgres.transaction() as session:
-        number = await never_ends.enqueue(session)
-    async with working(attached.model_copy(update={"grace_seconds": 0.1})):
-        await until(lambda: seen == ["began"])
-        searching = await rescue()
-        query = "select status from procrastinate_jobs where id = :id"
-        await until(lambda: gone(searching))
-        assert await rows(query, id=number) == ["doing"]
-    await rows("delete from procrastinate_jobs where id = :id returning id", id=number)
+async def test_a_job_that_kills_its_worker_ends_and_its_neighbours_are_done(
+    attached: Settings, environment: dict[str, str], start: Start
+) -> None:
+    own = environment | {"WORKER_STALLED_SECONDS": "1"}
+    if "relay" in COMMANDS:
+        start("relay", own)
+    poisonous = await put(crashing.poison)
+    good = {await put(crashing.note, word) for word in "abcde"}
+    deaths = 0
+    done: set[str] = set()
+    while poisonous not in await dead(attached):
+        process = start("tests.crashing", own)
+
+        async def ended(process: Running = process) -> bool:
+            return process.code is not None or poisonous in await dead(attached)
+
+        await until(ended)
+        deaths += process.code is not None
+        process.kill()
+        done |= {str(one["job_id"]) for one in process.events if one["event"] == "job.done"}
+
+    assert deaths == 3
+    assert await empty(attached)
+    assert done >= good
+    assert await queue_rabbitmq.replay(attached, []) == 0
 
 
 async def test_an_outage_ends_without_a_restart(
-    attached: Settings, monkeypatch: pytest.MonkeyPatch
+    attached: Settings, environment: dict[str, str], start: Start
 ) -> None:
-    impatient = partial(procrastinate.PsycopgConnector, timeout=0.5)
-    monkeypatch.setattr(procrastinate, "PsycopgConnector", impatient)
-    async with pipe(attached.database_url.get_secret_value()) as between:
-        values = attached.model_dump() | {"database_url": between.url}
-        async with working(Settings(**values)):
-            async with postgres.transaction() as session:
-                before = await note.enqueue(session, "before")
-            await until(lambda: gone(before))
-            with capture_logs() as lines:
-                await between.cut()
-                await until(lambda: "worker.interrupted" in {line["event"] for line in lines})
-            async with postgres.transaction() as session:
-                await note.enqueue(session, "after")
-            await between.open()
-            await until(lambda: "after" in seen)
+    async with pipe(environment[URL]) as between:
+        await between.cut()
+        if "relay" in COMMANDS:
+            start("relay", environment | {URL: between.url})
+        process = start("tests.crashing", environment | {URL: between.url})
+        await asyncio.to_thread(process.event, "resource.waiting")
+        await between.open()
+        before = await put(crashing.note, "before")
+        await asyncio.to_thread(process.event, "job.done", job_id=before)
+        await between.cut()
+        meanwhile = await put(crashing.note, "meanwhile")
+        await between.open()
+        await asyncio.to_thread(process.event, "job.done", job_id=meanwhile)
+        between.hang()
+        hung = await put(crashing.note, "hung")
+        await between.holding.wait()
+        await between.cut()
+        between.flow()
+        await between.open()
+        await asyncio.to_thread(process.event, "job.done", job_id=hung)
+
+        assert await asyncio.to_thread(process.stop) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_worker_ends_in_time_though_its_database_hangs(
+async def test_a_worker_ends_in_time_though_its_broker_hangs(
     attached: Settings, environment: dict[str, str], start: Start, number: signal.Signals
 ) -> None:
-    async with pipe(environment["DATABASE_URL"]) as between:
-        process = start("worker", environment | {"DATABASE_URL": between.url, "GRACE_SECONDS": "1"})
+    async with pipe(environment[URL]) as between:
+        process = start("worker", environment | {URL: between.url, "GRACE_SECONDS": "1"})
         await asyncio.to_thread(process.event, "worker.started")
         between.hang()
+        await between.holding.wait()
         process.signal(number)
         code = await asyncio.to_thread(process.exit_code, 1 + queue.STOP_SECONDS + 10)
 
-    assert code == 1
-    process.event("worker.killed")
+    process.event("worker.killed" if code else "worker.stopped")
 
 
 def test_a_worker_imports_the_jobs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,13 +240,9 @@ def test_a_worker_imports_the_jobs(settings: Settings, monkeypatch: pytest.Monke
         worker.main(settings)
 
 
-def test_the_jobs_of_dead_workers_are_looked_for() -> None:
-    assert "queue.rescue" in {name for name, _ in queue.app.periodic_registry.periodic_tasks}
+def test_every_job_has_a_name_of_its_own() -> None:
+    resources.load(parts.JOBS)
+    assert note.name == "test_queue.note"  # what waits on the queue outlives a release
 
-
-def test_every_job_of_the_service_has_a_name_of_its_own() -> None:
-    modules = resources.load(parts.JOBS)
-    jobs = [value for module in modules for value in vars(module).values()]
-    names = [job.task.name for job in jobs if isinstance(job, queue.Job)]
-    assert note.task.name == "test_queue.note"  # what waits on the queue outlives a release
-    assert len(names) == len(set(names))
+    with pytest.raises(ValueError, match="two jobs are called test_queue"):
+        queue.job()(note.function)

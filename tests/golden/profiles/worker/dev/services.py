@@ -40,7 +40,7 @@ def started(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
 def isolated(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """As started, with an empty place of one's own in each service: what tests may touch."""
     with started(folder, given) as variables, ExitStack() as stack:
-        attached = {**given, **variables}
+        attached = {**example(), **given, **variables}
         for module in _modules().values():
             variables = variables | stack.enter_context(module.fresh(attached))
         yield variables

@@ -16,6 +16,7 @@ class Pipe:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.holding = asyncio.Event()  # set once it hangs and something waits in it
+        self._serving: set[asyncio.Future[object]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -28,7 +29,7 @@ class Pipe:
 
     async def open(self) -> None:
         """Accept connections, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
@@ -45,6 +46,13 @@ class Pipe:
 
     def flow(self) -> None:
         self._flowing.set()
+
+    async def ended(self) -> None:
+        """Wait until no connection is left."""
+        await asyncio.gather(*self._serving)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(asyncio.ensure_future(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -72,6 +80,9 @@ class Pipe:
 async def pipe(url: str) -> AsyncIterator[Pipe]:
     made = Pipe(url)
     await made.open()
-    yield made
-    made.flow()
-    await made.cut()
+    try:
+        yield made
+    finally:
+        made.flow()
+        await made.cut()
+        await made.ended()

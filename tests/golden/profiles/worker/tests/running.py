@@ -39,7 +39,7 @@ class Running:
         self.other: list[str] = []  # lines that are no JSON: there should be none
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            COMMANDS[process],
+            COMMANDS.get(process) or [sys.executable, "-m", process],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -70,6 +70,11 @@ class Running:
             event = self._changed.wait_for(found, SECONDS)
         assert event, f"no {name} {fields} among {self.events} {self.other}"
         return event
+
+    @property
+    def code(self) -> int | None:
+        """How it ended, if it has."""
+        return self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

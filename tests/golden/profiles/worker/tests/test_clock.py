@@ -1,41 +1,32 @@
 import asyncio
 
 import pytest
-from sqlalchemy import text
 
-from invoiceflow import clock, parts, postgres, queue
+from invoiceflow import clock, parts, queue, queue_redis, runner
 from invoiceflow.config import Settings
 
+from tests.queueing import working
 from tests.running import until
+
+seen: list[str] = []
 
 
 @queue.job()
-async def tick() -> None:
-    pass
+async def strike() -> None:
+    seen.append("strike")
 
 
-async def due() -> list[str]:
-    """The times for which the job is on the queue."""
-    query = "select args->>'timestamp' from procrastinate_jobs where task_name = :name"
-    async with postgres.transaction() as session:
-        return list(await session.scalars(text(query), {"name": tick.task.name}))
-
-
-async def test_two_clocks_put_each_time_on_the_queue_once(attached: Settings) -> None:
-    queue.schedule("* * * * * */2", tick)  # the sixth field counts seconds
+async def test_a_clock_puts_a_job_on_the_queue_at_its_time(
+    attached: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TICKS", [])
+    queue.schedule("* * * * * *", strike)  # the sixth field counts seconds
     stopping = asyncio.Event()
-
-    async def thrice() -> bool:
-        return len(await due()) >= 3
-
-    async with asyncio.TaskGroup() as group:
+    async with working(attached), asyncio.TaskGroup() as group:
         for _ in range(2):
-            group.create_task(queue.serve(attached, ["maintenance"], stopping))
-        await until(thrice)
+            group.create_task(queue_redis.tick(attached, stopping))
+        await until(lambda: len(seen) >= 2)
         stopping.set()
-
-    times = await due()
-    assert len(times) == len(set(times))
 
 
 def test_a_clock_imports_the_schedules(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ def url(*schemes: str) -> Any:
 
 
 PostgresUrl = Annotated[SecretStr, url("postgresql", "postgres")]
+RabbitmqUrl = Annotated[SecretStr, url("amqp", "amqps")]
 
 
 class Settings(BaseModel):

@@ -9,6 +9,8 @@ RESOURCES: list[str] = [
 # Modules that define tables, for `alembic revision --autogenerate`.
 TABLES: list[str] = [
     "invoices.store",
+    "invoices.accounts",
+    "invoices.reminders",
     # Yours below this line.
 ]
 
@@ -16,5 +18,10 @@ TABLES: list[str] = [
 ROUTES: list[str] = [
     "routes",
     "invoices.web",
+    # Yours below this line.
+]
+
+# Modules that `measure` what /metrics shows, when it is asked for.
+METRICS: list[str] = [
     # Yours below this line.
 ]

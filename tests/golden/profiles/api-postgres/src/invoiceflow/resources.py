@@ -1,7 +1,7 @@
 """Backing services (factor IV): attached by URL, opened in order, closed in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from types import ModuleType
@@ -14,6 +14,8 @@ from .config import Settings
 PING_SECONDS = 5
 CLOSE_SECONDS = 3
 RETRY_SECONDS = 1
+
+Ping = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -47,14 +49,16 @@ async def attach(settings: Settings) -> AsyncIterator[None]:
             log.warning("resources.close_failed", error=type(error).__name__)
 
 
-async def reached() -> None:
-    """Return once every resource has answered; say which one is waited for."""
-    for name, resource in zip(parts.RESOURCES, load(parts.RESOURCES), strict=True):
+async def reached(**more: Ping) -> None:
+    """Return once every resource has answered, and these; say which one is waited for."""
+    pings = [resource.ping for resource in load(parts.RESOURCES)]
+    named = dict(zip(parts.RESOURCES, pings, strict=True)) | more
+    for name, ping in named.items():
         waiting = None
         while True:
             try:
                 async with asyncio.timeout(PING_SECONDS):
-                    await resource.ping()
+                    await ping()
                 break
             except Exception as error:  # whatever the driver raises, the answer is: try again
                 if (task := asyncio.current_task()) and task.cancelling():
@@ -64,4 +68,4 @@ async def reached() -> None:
                 log.warning("resource.waiting", resource=name, reason=reason)
                 waiting = reason
             await asyncio.sleep(RETRY_SECONDS)
-    log.info("resources.reached", resources=parts.RESOURCES)
+    log.info("resources.reached", resources=list(named))

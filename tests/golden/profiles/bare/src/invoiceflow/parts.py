@@ -10,3 +10,8 @@ ROUTES: list[str] = [
     "routes",
     # Yours below this line.
 ]
+
+# Modules that `measure` what /metrics shows, when it is asked for.
+METRICS: list[str] = [
+    # Yours below this line.
+]

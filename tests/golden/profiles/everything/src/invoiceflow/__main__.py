@@ -9,15 +9,16 @@ import structlog
 
 from . import config, logs
 
-SERVING = ("web", "worker", "clock")
-PROCESSES = (*SERVING, "release", "console")
+SERVING = ("web", "worker", "relay", "clock")
+ARGUMENTS = ("deadletters",)  # they take more words
+PROCESSES = (*SERVING, "release", "console", *ARGUMENTS)
 
 
 def main() -> int:
     here = [name for name in PROCESSES if find_spec(f"{__package__}.{name}")]
     process = sys.argv[1] if len(sys.argv) > 1 else ""
     logs.start(process)
-    if process not in here or len(sys.argv) != 2:
+    if process not in here or (len(sys.argv) != 2 and process not in ARGUMENTS):
         log.error("process.unknown", hint=f"Name one process type: {', '.join(here)}.")
         return 2
     try:

@@ -40,6 +40,49 @@ def url(*schemes: str) -> Any:
 
 
 PostgresUrl = Annotated[SecretStr, url("postgresql", "postgres")]
+RabbitmqUrl = Annotated[SecretStr, url("amqp", "amqps")]
+
+
+def database(value: SecretStr) -> SecretStr:
+    """The driver takes what it cannot read for database 0, and other parameters for its own."""
+    given = urlsplit(value.get_secret_value())
+    number = given.path.removeprefix("/")
+    options = given.query.split("&") if given.query else []
+    if (number and not (number.isascii() and number.isdigit())) or any(
+        not option.startswith("ssl_") for option in options
+    ):
+        raise ValueError("ends in /NUMBER of the database, and ?ssl_ca_certs=FILE if need be")
+    return value
+
+
+RedisUrl = Annotated[SecretStr, url("redis", "rediss"), AfterValidator(database)]
+
+
+def origin(value: str) -> str:
+    """A validator for the address of a server whose paths its client makes."""
+    try:
+        found = urlsplit(value)
+        fits = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        fits = False
+    if not fits or set(value) & set(" \t\r\n@?#"):
+        raise ValueError("is https:// or http:// and a host, such as https://s3.example.com:9000")
+    return value
+
+
+def pair(name: str) -> Any:
+    """A validator for a variable that means nothing without another."""
+
+    def check(value: object, info: Any) -> object:
+        if (value is None) != (info.data.get(name) is None):
+            raise ValueError(f"goes with {name.upper()}: set both or neither")
+        return value
+
+    return AfterValidator(check)
+
+
+Origin = Annotated[str, AfterValidator(origin)]
+S3Secret = Annotated[SecretStr | None, pair("s3_access_key_id")]
 
 
 class Settings(BaseModel):
@@ -80,11 +123,50 @@ class Settings(BaseModel):
     drain_seconds: float = Field(5, ge=0, le=300)
     """How long to go on serving after SIGTERM, longer than the balancer takes to notice."""
 
+    redis_url: RedisUrl
+    """Where Redis or Valkey is; rediss:// for TLS."""
+
+    redis_pool_size: int = Field(10, ge=1, le=1000)
+    """Connections that one process holds at most."""
+
+    redis_timeout_seconds: float = Field(2, gt=0, le=300)
+    """Longest that a block of commands may take, waiting for a connection included."""
+
+    s3_bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    """The bucket that holds the objects."""
+
+    s3_region: str = Field("us-east-1", pattern=r"^[A-Za-z0-9-]+$")
+    """Where the bucket is."""
+
+    s3_endpoint: Origin | None = None
+    """A server other than AWS, also the host of presigned URLs."""
+
+    s3_access_key_id: SecretStr | None = None
+    """Key of the bucket; without one the machine's role counts."""
+
+    s3_secret_access_key: S3Secret = Field(None, validate_default=True)
+    """The secret that goes with the key."""
+
+    s3_pool_size: int = Field(10, ge=1, le=1000)
+    """Objects that one process reads or writes at once; a write holds 10 MiB."""
+
+    s3_timeout_seconds: float = Field(5, gt=0, le=300)
+    """Longest wait for the next part of an answer."""
+
     worker_concurrency: int = Field(10, ge=1, le=1000)
     """Jobs that one worker runs at once."""
 
     worker_stalled_seconds: float = Field(30, ge=1, le=3600)
     """Silence after which a worker counts as dead and its jobs are given to others."""
+
+    heartbeat_file: str = ""
+    """A file that a worker touches while it is alive, for probes; none by default."""
+
+    rabbitmq_url: RabbitmqUrl
+    """Where RabbitMQ is; amqps:// for TLS."""
+
+    rabbitmq_queue: str = Field("", pattern=r"^[A-Za-z0-9_.-]{0,100}$")
+    """The queue in which jobs wait, named after the package by default."""
 
     webhook_secret: SecretStr = Field(min_length=16)
     """Signs the payment provider's webhooks."""

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from . import parts, resources
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -46,5 +48,7 @@ async def version(request: Request) -> JSONResponse:
 
 
 @router.get("/metrics")
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
+    for part in resources.load(parts.METRICS):
+        await part.measure(request.app.state.settings)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -3,12 +3,16 @@
 # Backing services, in the order in which they are attached: `connect` and `ping`.
 RESOURCES: list[str] = [
     "postgres",
+    "redis",
+    "s3",
     # Yours below this line.
 ]
 
 # Modules that define tables, for `alembic revision --autogenerate`.
 TABLES: list[str] = [
     "invoices.store",
+    "invoices.accounts",
+    "invoices.reminders",
     # Yours below this line.
 ]
 
@@ -17,6 +21,14 @@ ROUTES: list[str] = [
     "routes",
     "invoices.web",
     "invoices.webhook",
+    "invoices.login",
+    "invoices.documents",
+    # Yours below this line.
+]
+
+# Modules that `measure` what /metrics shows, when it is asked for.
+METRICS: list[str] = [
+    "queue_metrics",
     # Yours below this line.
 ]
 
@@ -24,6 +36,8 @@ ROUTES: list[str] = [
 JOBS: list[str] = [
     "jobs",
     "invoices.jobs",
+    "invoices.pdf",
+    "invoices.dunning",
     # Yours below this line.
 ]
 

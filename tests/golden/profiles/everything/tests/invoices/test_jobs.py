@@ -1,9 +1,6 @@
 import asyncio
 import uuid
-from datetime import date, timedelta
-
-import pytest
-from sqlalchemy import func, select
+from datetime import date
 
 from invoiceflow import postgres
 from invoiceflow.config import Settings
@@ -27,15 +24,15 @@ async def status(invoice_id: uuid.UUID) -> str:
 async def test_a_payment_settles_its_invoice_however_often_the_job_runs(attached: Settings) -> None:
     invoice_id, event_id = await new_invoice(date(2020, 1, 1)), uuid.uuid4().hex
     other_id = await new_invoice(date(2020, 1, 1))
-    await jobs.mark_overdue()
     async with postgres.transaction() as session:
+        await store.mark_overdue(session)
         assert await store.record_payment(session, event_id=event_id, invoice_id=invoice_id)
         assert not await store.record_payment(session, event_id=event_id, invoice_id=invoice_id)
 
     await jobs.settle(event_id)
     async with postgres.transaction() as session:
         assert not await store.settle(session, event_id=event_id)
-    await jobs.mark_overdue()
+        await store.mark_overdue(session)
     assert await status(invoice_id) == "paid"
     assert await status(other_id) == "overdue"
 
@@ -43,9 +40,9 @@ async def test_a_payment_settles_its_invoice_however_often_the_job_runs(attached
 async def test_a_worker_takes_the_job_and_a_clock_leaves_it(
     attached: Settings, environment: dict[str, str], start: Start
 ) -> None:
-    if "clock" in COMMANDS:
-        clock = start("clock", environment)
-        await asyncio.to_thread(clock.event, "worker.started")
+    for other in sorted({"clock", "relay"} & COMMANDS.keys()):
+        process = start(other, environment)
+        await asyncio.to_thread(process.event, "resources.reached")
     invoice_id, event_id = await new_invoice(date(2030, 1, 1)), uuid.uuid4().hex
     async with postgres.transaction() as session:
         await store.record_payment(session, event_id=event_id, invoice_id=invoice_id)
@@ -54,15 +51,3 @@ async def test_a_worker_takes_the_job_and_a_clock_leaves_it(
     await asyncio.to_thread(worker.event, "invoice.settled", event_id=event_id)
 
     assert await status(invoice_id) == "paid"
-
-
-@pytest.mark.parametrize(("days", "expected"), [(-1, "overdue"), (0, "open")])
-async def test_an_open_invoice_is_overdue_after_its_day(
-    attached: Settings, days: int, expected: str
-) -> None:
-    async with postgres.transaction() as session:
-        today = (await session.execute(select(func.current_date()))).scalar_one()
-    invoice_id = await new_invoice(today + timedelta(days=days))
-
-    await jobs.mark_overdue()
-    assert await status(invoice_id) == expected

@@ -40,6 +40,22 @@ def url(*schemes: str) -> Any:
 
 
 PostgresUrl = Annotated[SecretStr, url("postgresql", "postgres")]
+RabbitmqUrl = Annotated[SecretStr, url("amqp", "amqps")]
+
+
+def database(value: SecretStr) -> SecretStr:
+    """The driver takes what it cannot read for database 0, and other parameters for its own."""
+    given = urlsplit(value.get_secret_value())
+    number = given.path.removeprefix("/")
+    options = given.query.split("&") if given.query else []
+    if (number and not (number.isascii() and number.isdigit())) or any(
+        not option.startswith("ssl_") for option in options
+    ):
+        raise ValueError("ends in /NUMBER of the database, and ?ssl_ca_certs=FILE if need be")
+    return value
+
+
+RedisUrl = Annotated[SecretStr, url("redis", "rediss"), AfterValidator(database)]
 
 
 class Settings(BaseModel):
@@ -59,20 +75,23 @@ class Settings(BaseModel):
     grace_seconds: float = Field(20, gt=0, le=3600)
     """Longest wait for work in hand once the process stops."""
 
-    database_url: PostgresUrl
-    """Where PostgreSQL is, a libpq URL of one host."""
+    redis_url: RedisUrl
+    """Where Redis or Valkey is; rediss:// for TLS."""
 
-    database_pool_size: int = Field(5, ge=1, le=100)
-    """Connections that one process holds at most; a worker as many again for its queue."""
+    redis_pool_size: int = Field(10, ge=1, le=1000)
+    """Connections that one process holds at most."""
 
-    database_timeout_seconds: float = Field(5, gt=0, le=300)
-    """Longest transaction, waiting for a connection included."""
+    redis_timeout_seconds: float = Field(2, gt=0, le=300)
+    """Longest that a block of commands may take, waiting for a connection included."""
 
     worker_concurrency: int = Field(10, ge=1, le=1000)
     """Jobs that one worker runs at once."""
 
     worker_stalled_seconds: float = Field(30, ge=1, le=3600)
     """Silence after which a worker counts as dead and its jobs are given to others."""
+
+    heartbeat_file: str = ""
+    """A file that a worker touches while it is alive, for probes; none by default."""
 
     # Yours below this line.
 

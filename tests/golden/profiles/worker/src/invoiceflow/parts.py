@@ -2,12 +2,7 @@
 
 # Backing services, in the order in which they are attached: `connect` and `ping`.
 RESOURCES: list[str] = [
-    "postgres",
-    # Yours below this line.
-]
-
-# Modules that define tables, for `alembic revision --autogenerate`.
-TABLES: list[str] = [
+    "redis",
     # Yours below this line.
 ]
 

@@ -1,9 +1,9 @@
 """The worker (factor VIII): takes jobs from the queue; run as many as the backlog needs."""
 
-from . import parts, queue, resources
+from . import parts, queue, queue_redis, resources
 from .config import Settings
 
 
 def main(settings: Settings) -> int:
     resources.load(parts.JOBS)
-    return queue.work(settings, queues=[])
+    return queue.work(settings, queue_redis.serve, queue_redis.depth)

@@ -28,8 +28,8 @@ def number(_: object, __: object, directives: list[MigrationScript]) -> None:
 
 
 def include(_: object, name: str | None, kind: str, __: bool, ___: object) -> bool:
-    """Leave the tables of the job queue alone: a library makes them."""
-    return not (kind == "table" and str(name).startswith("procrastinate_"))
+    """Leave the tables of the job queue alone: they are not yours."""
+    return not (kind == "table" and str(name).startswith(("procrastinate_", "outbox")))
 
 
 def run(connection: Connection) -> None:

@@ -15,11 +15,3 @@ async def settle(event_id: str) -> None:
     async with transaction() as session:
         first = await store.settle(session, event_id=event_id)
     log.info("invoice.settled" if first else "invoice.settled_before", event_id=event_id)
-
-
-@job()
-async def mark_overdue() -> None:
-    """Mark the invoices whose day has passed."""
-    async with transaction() as session:
-        marked = await store.mark_overdue(session)
-    log.info("invoices.overdue", marked=marked)

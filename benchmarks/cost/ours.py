@@ -1,0 +1,50 @@
+"""A job that does nothing, by the service's own queue; goes into the service."""
+
+import asyncio
+import os
+
+import meter
+
+from . import config, parts, resources
+from .queue import job
+
+TOGETHER = int(os.environ["TOGETHER"])  # in one transaction
+
+
+@job()
+async def noop() -> None:
+    meter.done()
+
+
+async def together(count: int) -> None:
+    from .postgres import transaction
+
+    for _ in range(count // TOGETHER):
+        async with transaction() as session:
+            for _ in range(TOGETHER):
+                await noop.enqueue(session)
+
+
+async def alone(count: int) -> None:
+    from .postgres import transaction
+
+    for _ in range(count):
+        async with transaction() as session:
+            await noop.enqueue(session)
+
+
+async def direct(count: int) -> None:
+    for _ in range(count):
+        await noop.enqueue()
+
+
+async def main() -> None:
+    async with resources.attach(config.load()):
+        if "postgres" in parts.RESOURCES:
+            await meter.answer(together=together, alone=alone)
+        else:
+            await meter.answer(alone=direct)
+
+
+def enqueue() -> None:
+    asyncio.run(main())

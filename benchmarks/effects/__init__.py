@@ -1,0 +1,1 @@
+"""What leaves a trace when processes are killed; goes into the service that is tried."""

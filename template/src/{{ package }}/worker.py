@@ -1,9 +1,0 @@
-"""The worker (factor VIII): takes jobs from the queue; run as many as the backlog needs."""
-
-from . import parts, queue, resources
-from .config import Settings
-
-
-def main(settings: Settings) -> int:
-    resources.load(parts.JOBS)
-    return queue.work(settings, queues=[])

@@ -1,0 +1,62 @@
+"""A backing service as a process of this one: started, awaited, stopped, never left behind."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+START_SECONDS = 60
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    log: Path,
+    ready: Callable[[], bool],
+    *,
+    environment: dict[str, str] | None = None,
+    prefix: Sequence[str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+) -> Iterator[None]:
+    """Run a server until the block ends.
+
+    log: where its output goes. ready: whether it answers yet. stop: the signal that ends it.
+    prefix: a command that starts it with other rights, in place of the one that ends it with us.
+    """
+    with log.open("ab") as output:
+        server = subprocess.Popen(
+            [*(leash(stop) if prefix is None else prefix), *command],
+            env=os.environ | (environment or {}),
+            start_new_session=True,  # Ctrl-C is for the processes that use it; it stops last
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            if server.poll() is not None or time.monotonic() > deadline:
+                name = Path(command[0]).name
+                raise SystemExit(f"{name} did not start: {log} says why.")
+            time.sleep(0.02)
+        yield
+    finally:
+        server.send_signal(stop)
+        server.wait()
+
+
+def leash(stop: signal.Signals) -> list[str]:
+    """A prefix by which Linux stops a server when this process dies, however it dies."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", stop.name.removeprefix("SIG"), "--"] if setpriv else []
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,65 @@
+"""Backing services for development and tests: attached when their URL is given, else started."""
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+OTHERS = ("__init__", "__main__", "server", "services")
+
+
+def example() -> dict[str, str]:
+    """The variables of .env.example with their values for development."""
+    return _read(ROOT / ".env.example")
+
+
+def given() -> dict[str, str]:
+    """What this developer has set: .env, then the environment."""
+    return _read(ROOT / ".env") | os.environ
+
+
+@contextmanager
+def started(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Start every service whose variable is not given; yields the variables that point at them.
+
+    folder: where their data lies, and stays.
+    """
+    with ExitStack() as stack:
+        variables: dict[str, str] = {}
+        for name, module in _modules().items():
+            if not given.get(module.VARIABLE):
+                variables |= stack.enter_context(module.run(folder / name))
+        yield variables
+
+
+@contextmanager
+def isolated(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """As started, with an empty place of one's own in each service: what tests may touch."""
+    with started(folder, given) as variables, ExitStack() as stack:
+        attached = {**example(), **given, **variables}
+        for module in _modules().values():
+            variables = variables | stack.enter_context(module.fresh(attached))
+        yield variables
+
+
+def nowhere() -> dict[str, str]:
+    """Variables that point at no service."""
+    return {name: url for module in _modules().values() for name, url in module.NOWHERE.items()}
+
+
+def _modules() -> dict[str, ModuleType]:
+    """The modules beside this one that run a backing service."""
+    names = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in OTHERS)
+    return {name: importlib.import_module(f".{name}", __package__) for name in names}
+
+
+def _read(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    pairs = [line.partition("=") for line in lines if "=" in line and not line.startswith("#")]
+    return {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}

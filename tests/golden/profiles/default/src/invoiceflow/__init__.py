@@ -1,0 +1,1 @@
+"""One module per concern; `python -m` with a process type of the Procfile runs it."""

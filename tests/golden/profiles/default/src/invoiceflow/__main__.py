@@ -1,0 +1,40 @@
+"""Run one process of the Procfile: `python -m PACKAGE TYPE` (factor VIII)."""
+
+import signal
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+import structlog
+
+from . import config, logs
+
+SERVING = ("web", "worker", "relay", "clock")
+ARGUMENTS = ("deadletters",)  # they take more words
+PROCESSES = (*SERVING, "release", "console", *ARGUMENTS)
+
+
+def main() -> int:
+    here = [name for name in PROCESSES if find_spec(f"{__package__}.{name}")]
+    process = sys.argv[1] if len(sys.argv) > 1 else ""
+    logs.start(process)
+    if process not in here or (len(sys.argv) != 2 and process not in ARGUMENTS):
+        log.error("process.unknown", hint=f"Name one process type: {', '.join(here)}.")
+        return 2
+    try:
+        settings = config.load()
+    except config.Invalid as error:
+        log.error("settings.invalid", hint="Set these variables: see .env.example.", **error.names)
+        return 1
+    logs.identify(settings)
+    if process in SERVING:
+        # Until the process has its own handler there is nothing to finish.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    code: int = import_module(f".{process}", __package__).main(settings)
+    return code
+
+
+log = structlog.get_logger()
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""Your routes."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,1 @@
+"""Tests on real parts: nothing here pretends to be a backing service."""

@@ -1,0 +1,88 @@
+"""A TCP pipe in front of a backing service: it can be cut, and it can hang."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+
+PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "http": 80}
+
+
+class Pipe:
+    """Forwards to a URL's host and port; use `.url` in its place."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.holding = asyncio.Event()  # set once it hangs and something waits in it
+        self._serving: set[asyncio.Future[object]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        user = self._target.netloc.rpartition("@")[0]
+        netloc = f"{user}@127.0.0.1:{self._port}" if user else f"127.0.0.1:{self._port}"
+        return urlunsplit(self._target._replace(netloc=netloc))
+
+    async def open(self) -> None:
+        """Accept connections, on the same port as before."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Refuse connections and end those there are."""
+        assert self._server
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    def hang(self) -> None:
+        """Go on accepting, and let no byte through."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
+    async def ended(self) -> None:
+        """Wait until no connection is left."""
+        await asyncio.gather(*self._serving)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(asyncio.ensure_future(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with contextlib.suppress(OSError):
+            there, back = await asyncio.open_connection(
+                self._target.hostname, self._target.port or PORTS[self._target.scheme]
+            )
+            self._writers.add(back)
+            await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+            self._writers.discard(back)
+        self._writers.discard(writer)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if not self._flowing.is_set():
+                    self.holding.set()
+                    await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def pipe(url: str) -> AsyncIterator[Pipe]:
+    made = Pipe(url)
+    await made.open()
+    try:
+        yield made
+    finally:
+        made.flow()
+        await made.cut()
+        await made.ended()

@@ -1,0 +1,171 @@
+"""Jobs in RabbitMQ: quorum queues, and every message confirmed before it leaves the outbox."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import dramatiq
+import pika  # type: ignore[import-untyped]
+from dramatiq.brokers import rabbitmq
+from dramatiq.common import xq_name
+from dramatiq.errors import ConnectionClosed
+
+from . import outbox, queue_dramatiq, runner
+from .config import Settings
+from .queue_dramatiq import Patient, in_thread, tick
+from .runner import DeadLetter, Depth, Message, Send
+
+__all__ = ["dead_letters", "depth", "replay", "sending", "serve", "tick"]
+
+HEARTBEAT_SECONDS = 10  # a connection whose other end is gone says so within twice that
+ANSWER_SECONDS = 5
+
+# Of one refused connection it writes ten lines; what waits for it says so in one.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+class Broker(rabbitmq.RabbitmqBroker):
+    """dramatiq's, on queues that outlive the loss of a node and replay nothing after a crash."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(confirm_delivery=True, middleware=[])
+        self.jobs = settings.rabbitmq_queue or str(__package__)
+        parameters = pika.URLParameters(settings.rabbitmq_url.get_secret_value())
+        parameters.heartbeat = HEARTBEAT_SECONDS
+        parameters.blocked_connection_timeout = ANSWER_SECONDS
+        parameters.socket_timeout = ANSWER_SECONDS
+        parameters.stack_timeout = ANSWER_SECONDS
+        self.parameters = parameters
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._build_queue_arguments(queue_name)  # type: ignore[no-untyped-call]
+        return arguments | {"x-queue-type": "quorum"}
+
+    def _declare_xq_queue(self, queue_name: str) -> Any:
+        # Not a quorum queue: those drop what is looked at too often.
+        arguments = {"x-queue-type": "classic", "x-message-ttl": rabbitmq.DEAD_MESSAGE_TTL}
+        return self.channel.queue_declare(xq_name(queue_name), durable=True, arguments=arguments)
+
+
+class Consumer(rabbitmq._RabbitmqConsumer):
+    def ack(self, message: Any) -> None:
+        """Acknowledge it, and at once where what is held back waits: only this thread does."""
+        if self.queue_name == self.broker.jobs or message._tag not in self.known_tags:
+            super().ack(message)  # type: ignore[no-untyped-call]
+            return
+        self.known_tags.remove(message._tag)
+        try:
+            self.channel.basic_ack(message._tag)
+        except pika.exceptions.AMQPError as error:
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+
+    def requeue(self, messages: Iterable[Any]) -> None:
+        """Send what was not begun anew when the worker stops: returned, it would count as tried."""
+        unbegun = list(messages)
+        if not unbegun or self.queue_name != self.broker.jobs:
+            return
+        # Of a connection that is gone the server has taken them back.
+        with suppress(AssertionError, ConnectionClosed, pika.exceptions.AMQPError):
+            unbegun += iter(lambda: next(self), None)
+            self.channel.cancel()
+            for message in unbegun:
+                self.broker.enqueue(message)
+                self.ack(message)
+
+
+class WorkerBroker(Patient, Broker):
+    consumer_class = Consumer
+
+
+class Publisher(Broker):
+    """One connection, used by one thread after the other."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.state = SimpleNamespace()  # type: ignore[assignment]  # the library's is a thread's
+        self.lock = Lock()
+        self.used = time.monotonic()
+
+    def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
+        with self.lock:
+            if time.monotonic() - self.used > HEARTBEAT_SECONDS:
+                del self.connection  # it answered no heartbeat: the server has given it up
+            for id, job in messages:
+                self.enqueue(queue_dramatiq.message(self.jobs, id, job))
+            self.used = time.monotonic()
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Run jobs until told to stop."""
+    if await runner.reached(stopping, rabbitmq=partial(_ping, settings)):
+        broker = WorkerBroker(settings)
+        await queue_dramatiq.serve(settings, stopping, broker, broker.jobs, [])
+
+
+@asynccontextmanager
+async def sending(settings: Settings) -> AsyncIterator[Send]:
+    """What puts jobs on the queue."""
+    publisher = Publisher(settings)
+
+    async def send(messages: Sequence[tuple[str, Message]]) -> None:
+        await in_thread(partial(publisher.publish, messages))
+
+    yield send
+    await in_thread(publisher.close)
+
+
+async def dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
+    """The oldest jobs that failed for good."""
+
+    def look() -> list[DeadLetter]:
+        with closing(Broker(settings)) as broker:  # what it does not acknowledge, it gives back
+            letters = [letter for _, letter in _letters(broker, limit)]
+        return list(map(queue_dramatiq.dead_letter, letters))
+
+    return await in_thread(look)
+
+
+async def replay(settings: Settings, ids: list[str]) -> int:
+    """Put dead letters back on the queue, as new; returns how many there were."""
+
+    def put_back() -> int:
+        with closing(Broker(settings)) as broker:
+            wanted = [pair for pair in _letters(broker) if pair[1].message_id in ids]
+            for tag, letter in wanted:
+                broker.enqueue(dramatiq.Message(**letter.asdict() | {"options": {}}))
+                broker.channel.basic_ack(tag)
+            return len(wanted)
+
+    return await in_thread(put_back)
+
+
+async def depth(settings: Settings) -> Depth:
+    def count() -> tuple[int, int, int]:
+        with closing(Broker(settings)) as broker:
+            counts: tuple[int, int, int] = broker.get_queue_message_counts(broker.jobs)
+            return counts
+
+    waiting, delayed, dead = await in_thread(count)
+    return Depth(await outbox.waiting() + waiting + delayed, dead)
+
+
+async def _ping(settings: Settings) -> None:
+    await in_thread(lambda: pika.BlockingConnection(Broker(settings).parameters).close())
+
+
+def _letters(broker: Broker, limit: int | None = None) -> list[tuple[int, dramatiq.Message[None]]]:
+    """Dead letters with the tags by which they can be acknowledged, while the broker is open."""
+    broker.declare_queue(broker.jobs, ensure=True)
+    found: list[tuple[int, dramatiq.Message[None]]] = []
+    while limit is None or len(found) < limit:
+        method, _, body = broker.channel.basic_get(xq_name(broker.jobs))
+        if method is None:
+            break
+        found.append((method.delivery_tag, dramatiq.Message.decode(body)))
+    return found
