@@ -116,8 +116,10 @@ async def sending(settings: Settings) -> AsyncIterator[Send]:
     async def send(messages: Sequence[tuple[str, Message]]) -> None:
         await in_thread(partial(publisher.publish, messages))
 
-    yield send
-    await in_thread(publisher.close)
+    try:
+        yield send
+    finally:
+        await in_thread(publisher.close)
 
 
 async def dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:

@@ -20,14 +20,13 @@ URL = "REDIS_URL"
 async def working(settings: Settings) -> AsyncIterator[asyncio.Event]:
     """A worker as long as the block runs; the event stops it before."""
     stopping = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(queue_redis.serve(settings, stopping))
-        for relay in RELAY:
-            group.create_task(relay(settings, stopping))
-        try:
-            yield stopping
-        finally:
-            stopping.set()
+    serving = [queue_redis.serve, *RELAY]
+    tasks = [asyncio.create_task(serve(settings, stopping)) for serve in serving]
+    try:
+        yield stopping
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
 
 
 async def put(job: Any, *args: object) -> str:

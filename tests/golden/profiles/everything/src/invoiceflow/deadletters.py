@@ -1,6 +1,6 @@
 """Dead letters (factor XII), the jobs that failed for good: `deadletters`, `deadletters replay ID`.
 
-Lists the newest as lines of JSON, or puts some back on the queue: those named, or `all`.
+Lists them as lines of JSON, or puts some back on the queue: those named, or `all`.
 """
 
 import asyncio
