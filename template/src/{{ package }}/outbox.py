@@ -72,7 +72,7 @@ async def started(message_id: str, key: str) -> None:
         )
 
 
-async def due(tick: Tick, times: Callable[[datetime, datetime], list[datetime]]) -> int:
+async def due(tick: Tick, times: Callable[[datetime, datetime], list[datetime]]) -> None:
     """Enqueue a job for each of its times that has passed, whoever else does the same."""
     row = {"job": tick.task.name, "cron": tick.cron}
     async with transaction() as session:
@@ -92,7 +92,6 @@ async def due(tick: Tick, times: Callable[[datetime, datetime], list[datetime]])
                 text("update outbox_ticks set last = :last where job = :job and cron = :cron"),
                 row | {"last": passed[-1]},
             )
-    return len(passed)
 
 
 async def relay(settings: Settings, stopping: asyncio.Event, send: Send) -> None:

@@ -19,7 +19,6 @@ from .config import Settings
 from .postgres import KEEPALIVE, transaction
 from .runner import DeadLetter, Depth, P, Task
 
-ATTEMPTS = 10  # of a job that this release does not know
 POLL_SECONDS = 2  # retries and late jobs are found by polling; new jobs announce themselves
 NONE = "clock"  # a queue without jobs
 
@@ -169,8 +168,7 @@ async def _rescue(app: procrastinate.App, silence: float, stopping: asyncio.Even
 async def _rescue_once(app: procrastinate.App, silence: float) -> None:
     """Give the jobs of dead workers to others; one that keeps killing its worker fails."""
     for stalled in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=silence):
-        task = runner.TASKS.get(stalled.task_name)
-        again = stalled.attempts + 1 < (task.attempts if task else ATTEMPTS)
+        again = not runner.last(stalled.task_name, stalled.attempts + 1)
         try:
             if again:
                 # Behind its neighbours, lest it kill the next worker before they are done.

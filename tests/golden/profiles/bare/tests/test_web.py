@@ -88,6 +88,19 @@ async def test_version_names_the_release_and_the_commit(
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "bound"),
+    [(f"00-{'1' * 32}-{'2' * 16}-01", True), ("00-1-2-01", False), ('00"', False)],
+)
+async def test_the_trace_of_a_request_is_on_its_log_lines(
+    client: AsyncClient, given: str, bound: bool
+) -> None:
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        await client.get("/version", headers={"traceparent": given})
+
+    assert [line.get("traceparent") for line in lines] == [given if bound else None]
+
+
 async def test_a_request_id_comes_back_and_a_forged_one_does_not(client: AsyncClient) -> None:
     given = await client.get("/livez", headers={"X-Request-ID": "order-66.retry_1"})
     forged = await client.get("/livez", headers={"X-Request-ID": 'x","level":"critical'})

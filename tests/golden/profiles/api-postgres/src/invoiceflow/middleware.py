@@ -18,6 +18,7 @@ from .problems import problem
 
 QUIET = {"/livez", "/readyz", "/metrics"}
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 log = structlog.get_logger()
 seconds = Histogram(
@@ -48,9 +49,9 @@ class Requests:
         started = time.perf_counter()
         status = 0
         expired = False
-        request_id, length = _head(scope)
+        request_id, trace, length = _head(scope)
         header = (b"x-request-id", request_id.encode())
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        structlog.contextvars.bind_contextvars(request_id=request_id, **trace)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -110,15 +111,18 @@ class Requests:
             )
 
 
-def _head(scope: Scope) -> tuple[str, int | None]:
-    """The caller's id if it is harmless in a log line, else a new one; the length of the body."""
+def _head(scope: Scope) -> tuple[str, dict[str, str], int | None]:
+    """The caller's id if a log line can take it, else a new one; its trace; its body's length."""
     request_id = ""
+    trace: dict[str, str] = {}
     length: int | None = 0
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SAFE_ID.fullmatch(value):
             request_id = bytes(value).decode()
+        elif name == b"traceparent" and TRACE.fullmatch(value):
+            trace = {"traceparent": bytes(value).decode()}
         elif name == b"content-length":
             length = int(value)  # the server has checked that it is a number, and the only length
         elif name == b"transfer-encoding":
             length = None
-    return request_id or secrets.token_hex(16), length
+    return request_id or secrets.token_hex(16), trace, length

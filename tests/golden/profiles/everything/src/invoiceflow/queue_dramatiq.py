@@ -23,7 +23,6 @@ from .runner import DeadLetter, Message, Task
 
 T = TypeVar("T")
 
-ATTEMPTS = 10  # of a job that this release does not know
 IDLE_MILLISECONDS = 500  # how long an idle thread takes to notice that it should stop
 MOVE_SECONDS = 5  # longest wait until what was put elsewhere is acknowledged where it was
 RETRY_SECONDS = 1
@@ -45,8 +44,7 @@ def dead_letter(message: dramatiq.Message[Any]) -> DeadLetter:
 def again(message: Any) -> int | None:
     """Count an attempt that came to nothing: milliseconds to the next, None after the last."""
     attempts = message.options["attempts"] = message.options.get("attempts", 0) + 1
-    task = runner.TASKS.get(message.actor_name)
-    if attempts >= (task.attempts if task else ATTEMPTS):
+    if runner.last(message.actor_name, attempts):
         return None
     return int(runner.later(attempts - 1) * 1000)
 

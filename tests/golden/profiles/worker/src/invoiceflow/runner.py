@@ -21,6 +21,8 @@ Serve = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 TRAVELS = ("request_id", "traceparent")  # what a job's log lines have of the request behind it
 LONGEST_BACKOFF = 600  # seconds; a broker that holds messages back must not hold them for hours
 
+ATTEMPTS = 10  # of a job that this release does not know
+
 log = structlog.get_logger()
 
 
@@ -108,6 +110,12 @@ class Tick(NamedTuple):
 
 TASKS: dict[str, Task[Any]] = {}
 TICKS: list[Tick] = []
+
+
+def last(job: str, attempts: int) -> bool:
+    """Whether a job that was tried so often has had all its attempts."""
+    task = TASKS.get(job)
+    return attempts >= (task.attempts if task else ATTEMPTS)
 
 
 def later(attempts: int) -> float:
