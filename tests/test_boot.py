@@ -19,6 +19,7 @@ BEGUN = {
     "web": "^Ready: ",
     "worker": '"worker.started".*"process":"worker"',
     "clock": '"worker.started".*"process":"clock"',
+    "relay": '"relay.started"',
 }
 # What a service is made of: where its pipeline and its cluster are changes none of its processes.
 MADE_OF = ("flavor", "services", "broker", "scheduler", "example")

@@ -35,6 +35,9 @@ class Pipe:
     async def cut(self) -> None:
         """Refuse connections and end those there are."""
         assert self._server
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        await asyncio.sleep(0)  # a server that closes leaks what it has just accepted
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
@@ -52,7 +55,11 @@ class Pipe:
         await asyncio.gather(*self._serving)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._serving.add(asyncio.ensure_future(self._serve(reader, writer)))
+        assert self._server
+        if self._server.is_serving():
+            self._serving.add(asyncio.ensure_future(self._serve(reader, writer)))
+        else:
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
