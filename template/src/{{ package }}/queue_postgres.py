@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import procrastinate
 import structlog
 from procrastinate import exceptions, jobs, retry
 from procrastinate.worker import Worker
-from psycopg import AsyncConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +22,11 @@ from .runner import DeadLetter, Depth, P, Task
 POLL_SECONDS = 2  # retries and late jobs are found by polling; new jobs announce themselves
 NONE = "clock"  # a queue without jobs
 
+# The library's function aborts the caller's transaction if a key is taken.
+PUT = text("""
+insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)
+values ('default', :job, :key, :values) on conflict do nothing returning id
+""")
 # From here on another job may wait under its key, and it can be put back beside that one.
 STARTED = "update procrastinate_jobs set queueing_lock = null where id = %(id)s"
 
@@ -39,18 +44,11 @@ class Job(Task[P]):
         Returns its id, or None if one waits under its key already.
         """
         message = self.message(*args, **kwargs)
-        context: dict[str, Any] = {**message.context}
-        connection = await session.connection()
-        driver = (await connection.get_raw_connection()).driver_connection
-        if not isinstance(driver, AsyncConnection):
-            raise TypeError("the queue joins transactions of psycopg only")
-        task = _sender.configure_task(message.job, connection=driver, queueing_lock=message.key)
-        try:
-            async with connection.begin_nested() if message.key else nullcontext():
-                number = await task.defer_async(arguments=message.arguments, context=context)
-        except exceptions.AlreadyEnqueued:
-            return None
-        return str(number)
+        values = {"arguments": message.arguments, "context": message.context}
+        number = await session.scalar(
+            PUT, {"job": message.job, "key": message.key, "values": orjson.dumps(values).decode()}
+        )
+        return None if number is None else str(number)
 
 
 class Backoff(retry.BaseRetryStrategy):
@@ -72,9 +70,6 @@ class Backoff(retry.BaseRetryStrategy):
 def later(attempts: int) -> datetime:
     """When to try again after so many attempts."""
     return datetime.now(UTC) + timedelta(seconds=runner.later(attempts))
-
-
-_sender = procrastinate.App(connector=procrastinate.PsycopgConnector())
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
