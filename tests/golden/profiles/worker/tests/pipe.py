@@ -15,6 +15,8 @@ class Pipe:
         self._target = urlsplit(url)
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self.connections = 0  # so far
+        self.delay = 0.0  # seconds that it holds back whatever comes from the service
         self.holding = asyncio.Event()  # set once it hangs and something waits in it
         self._serving: set[asyncio.Future[object]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -56,6 +58,7 @@ class Pipe:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._server
+        self.connections += 1
         if self._server.is_serving():
             self._serving.add(asyncio.ensure_future(self._serve(reader, writer)))
         else:
@@ -68,16 +71,20 @@ class Pipe:
                 self._target.hostname, self._target.port or PORTS[self._target.scheme]
             )
             self._writers.add(back)
-            await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+            await asyncio.gather(self._copy(reader, back), self._copy(there, writer, True))
             self._writers.discard(back)
         self._writers.discard(writer)
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if not self._flowing.is_set():
                     self.holding.set()
                     await self._flowing.wait()
+                if answers and self.delay:
+                    await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()
         writer.close()

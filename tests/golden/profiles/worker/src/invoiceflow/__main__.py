@@ -1,5 +1,6 @@
 """Run one process of the Procfile: `python -m PACKAGE TYPE` (factor VIII)."""
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -28,8 +29,9 @@ def main() -> int:
         return 1
     logs.identify(settings)
     if process in SERVING:
-        # Until the process has its own handler there is nothing to finish.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Until the process has its own handler there is nothing to finish; an exception could be
+        # raised where nobody catches it, and be ignored.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     code: int = import_module(f".{process}", __package__).main(settings)
     return code
 

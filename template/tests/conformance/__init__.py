@@ -1,0 +1,1 @@
+"""The conformance kit: the twelve factors, proven on the live processes."""

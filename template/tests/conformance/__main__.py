@@ -1,0 +1,101 @@
+"""Prove the twelve factors on the running service: `bin/conformance [--fast] [--only FACTOR]`."""
+
+import argparse
+import asyncio
+import inspect
+import subprocess
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+
+from . import bends, catalogue, report
+from .catalogue import FACTORS, Broken, Check
+from .facts import Facts
+from .kit import Kit
+from .verdicts import BROKEN, HELD, NO_NEED, Result, ok
+from dev.services import ROOT, given, started
+
+AT_ONCE = 3  # checks mostly wait; more of them would wait for a core
+CHECK_SECONDS = 180
+REPORTS = ROOT / "conformance"
+
+
+def main(arguments: list[str]) -> int:
+    checks = catalogue.load()
+    parser = argparse.ArgumentParser("bin/conformance", description=__doc__)
+    parser.add_argument("--fast", action="store_true", help="the quick ones of the checks")
+    parser.add_argument(
+        "--only", metavar="CHECK", nargs="+", default=[], help="of a factor, as IX, or IX-2 alone"
+    )
+    parser.add_argument("--no-bends", action="store_true", help="as if no record bent a factor")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.only) - {*FACTORS, *catalogue.CHECKS}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}: name a factor, IX, or a check")
+    wanted = [one for one in checks if not chosen.only or {one.id, one.factor} & {*chosen.only}]
+    wanted = [one for one in wanted if one.fast or not chosen.fast]
+    try:
+        bent = [] if chosen.no_bends else bends.read(ROOT, catalogue.CHECKS)
+    except bends.Refused as refused:
+        parser.error(str(refused))
+    began = time.monotonic()
+    with started(ROOT / ".dev", given()) as urls:
+        results = asyncio.run(run_all(wanted, Kit(ROOT, given() | urls)))
+    now = datetime.now(UTC).date()
+    results = bends.judge(results, bent, now)
+    commit = git("rev-parse", "--short=7", "HEAD") + "-dirty" * bool(git("status", "--porcelain"))
+    facts = Facts(
+        service=ROOT.name,
+        commit=commit,
+        release="of the test",
+        date=now,
+        lines=(f"Python {sys.version.split()[0]}", ", ".join(urls) or "nothing started"),
+        seconds=time.monotonic() - began,
+        mode="fast" if chosen.fast else f"only {' '.join(chosen.only)}" if chosen.only else "all",
+        checks=tuple(checks),
+        bends=tuple(bent),
+    )
+    report.write(REPORTS, results, facts)
+    print(report.terminal(results, facts, colour=sys.stdout.isatty()))
+    print(f"\n{REPORTS}/conformance.html")
+    looked_at = {one.factor for one in wanted} if chosen.only or chosen.fast else set(FACTORS)
+    return 0 if ok(results, looked_at) else 1
+
+
+async def run_all(checks: list[Check], kit: Kit) -> list[Result]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(check: Check) -> Result:
+        async with gate:
+            began = time.monotonic()
+            verdict, evidence = await run(check, kit)
+            return Result(check, verdict, evidence, time.monotonic() - began)
+
+    async with kit.stack:
+        return list(await asyncio.gather(*map(one, checks)))
+
+
+async def run(check: Check, kit: Kit) -> tuple[str, str]:
+    """The verdict of a check and its evidence."""
+    if lacking := [name for name in check.needs if not kit.has(name)]:
+        without = ", ".join("backing service" if name == "://" else name for name in lacking)
+        return NO_NEED, f"the service has no {without}"
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            if inspect.iscoroutinefunction(check.run):
+                return HELD, await check.run(kit)
+            return HELD, str(await asyncio.to_thread(check.run, kit))
+    except Broken as broken:
+        return BROKEN, str(broken)
+    except Exception as error:  # what a check did not expect is no proof either
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return BROKEN, f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "none" * bool(done.returncode)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

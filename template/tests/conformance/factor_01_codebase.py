@@ -1,0 +1,41 @@
+"""I Codebase: one repository, one deployable; environments are no branches."""
+
+import re
+import subprocess
+
+from .catalogue import check, require
+from .kit import Kit
+from .reading import ENVIRONMENT, PIPELINES, lines
+
+BRANCH = re.compile(
+    rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
+)
+
+
+@check("I-3", 16, 17, fast=True)
+def one_deployable(kit: Kit) -> str:
+    """One repository holds one project, one image and one Procfile, which runs one package."""
+    for name in ("pyproject.toml", "Dockerfile", "Procfile"):
+        paths = kit.matching(name, f"*/{name}", f"*{name}.*")
+        found = [str(path.relative_to(kit.root)) for path in paths]
+        require(set(found) <= {name}, f"several: {found}")
+    packages = {tuple(re.findall(r"-m\s+(\w+)", line)) for line in kit.procfile.values()}
+    require(len(packages) == 1, f"Procfile runs several packages: {sorted(packages)}")
+    return f"{len(kit.procfile)} process types of {''.join(*packages)}"
+
+
+@check("I-4", 18, fast=True)
+def no_environment_branches(kit: Kit) -> str:
+    """Branches are for changes: none is an environment, and no pipeline waits for such a one."""
+    command = ["git", "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/remotes"]
+    run = subprocess.run(command, cwd=kit.root, capture_output=True, text=True)
+    for name in (branches := run.stdout.split()):
+        bad = re.fullmatch(rf"([^/]+/)?(env/|deploy/)?{ENVIRONMENT}", name)
+        require(not bad, f"git has a branch {name}")
+    listed = False  # the names below `branches:` may stand on lines of their own
+    for where, line in (read := list(lines(kit, *PIPELINES))):
+        begins = bool(re.match(r"\s*(branches|only):\s*$", line))
+        listed = begins or (listed and line.lstrip().startswith("- "))
+        named = listed and re.fullmatch(rf"\s*- [\"']?{ENVIRONMENT}[\"']?\s*", line)
+        require(not named and not BRANCH.search(line), f"{where}: {line.strip()}")
+    return f"{len(branches)} branches, {len(read)} lines of pipelines"

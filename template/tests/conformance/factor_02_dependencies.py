@@ -1,0 +1,111 @@
+"""II Dependencies: what is imported is declared, what is locked is what gets installed."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+from .catalogue import check, require
+from .kit import Kit
+from .reading import at, distribution, image, jobs, lines, name_of, project, source
+
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for uv
+
+
+@check("II-1", 21, fast=True)
+def imports_are_declared(kit: Kit) -> str:
+    """Each package that the source imports is declared; one that another package brings is not."""
+    listed = project(kit)["project"].get("dependencies", [])
+    listed = [*listed, *(line for _, line in lines(kit, "requirements.in", "requirements.txt"))]
+    declared = {distribution(line) for line in listed}
+    modules = source(kit)
+    own = {
+        part.removesuffix(".py") for path in modules for part in path.relative_to(kit.root).parts
+    }
+    providers, used = packages_distributions(), set()
+    for path, tree in modules.items():
+        for node, name in _imports(tree):
+            if name in own or name in sys.stdlib_module_names:
+                continue
+            packages = {distribution(one) for one in providers.get(name, [name])}
+            require(packages & declared, f"{at(kit, path, node)}: {name} is not declared")
+            used |= packages & declared
+    return f"{len(modules)} modules import {len(used)} packages, all of them declared"
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """The top-level names that this code imports when it runs, not when its types are checked."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and name_of(node.test) == "TYPE_CHECKING":
+            yield from _imports(ast.Module(node.orelse, []))
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        elif isinstance(node, ast.Call) and name_of(node.func) in {
+            "import_module",
+            "__import__",
+            "find_spec",
+        }:
+            names = [str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)]
+        yield from ((node, name.partition(".")[0]) for name in names if not name.startswith("."))
+        yield from _imports(node)
+
+
+@check("II-2", 23, 107, 113, needs=("uv.lock", "pyproject.toml"), fast=True)
+def the_lock_is_honest(kit: Kit) -> str:
+    """The lock fits the manifest, and image and pipelines install from no other."""
+    uv = ["env", f"PATH={PATH}", "uv", "lock", "--check", "--offline", "--quiet"]
+    done = subprocess.run(uv, cwd=kit.root, capture_output=True, text=True)
+    require(done.returncode == 0, f"uv lock --check: {done.stderr.strip().splitlines()[:1]}")
+    baked = [rest for word, rest in image(kit) if word == "RUN"]
+    piped = [job.commands for found in jobs(kit).values() for job in found.values()]
+    seen = []
+    for place, texts in (("the Dockerfile", baked), ("the pipeline", piped)):
+        text = "\n".join(texts)
+        found = re.findall(r"\buv sync\b[^|&;\n]*", text)
+        require(found or not texts, f"{place} has no uv sync")
+        for rest in re.findall(r"\bpip3? install\b([^|&;\n]*)", text):
+            packages = {word for word in rest.split() if not word.startswith("-")}
+            require(packages == {"uv"}, f"{place} has pip install {rest.strip()}")
+        seen += found
+    for line in (tried := sorted({line.strip() for line in seen})):
+        before, after = _tried(line, project(kit))
+        require(before == 0, f"`{line}` fails on a lock that fits")
+        require(after != 0, f"`{line}` installs from a lock that does not fit")
+    return f"a lock that does not fit is refused by {'; '.join(tried)}"
+
+
+def _tried(line: str, real: dict[str, Any]) -> tuple[int, int]:
+    """How this command ends in a project whose lock fits, and once the lock does not.
+
+    The project has the real one's groups and extras, and no packages: that needs no network.
+    """
+    text = '[project]\nname = "probe"\nversion = "0"\nrequires-python = ">=3.11"\n'
+    extras, groups = real["project"].get("optional-dependencies", {}), real.get("dependency-groups")
+    table = "\n[project.optional-dependencies]\n" + "".join(f"{one} = []\n" for one in extras)
+    table += "[dependency-groups]\n" + "".join(f"{one} = []\n" for one in groups or {})
+    with tempfile.TemporaryDirectory() as folder:
+        root, shell = Path(folder), {"PATH": PATH, "HOME": folder, "CI": "1"}
+        shell |= {"UV_OFFLINE": "1", "UV_PYTHON": sys.executable}
+
+        def run(command: str) -> int:
+            arguments = ["sh", "-c", command]
+            return subprocess.run(arguments, cwd=root, env=shell, capture_output=True).returncode
+
+        (root / "pyproject.toml").write_text(text + table)
+        run("uv lock")
+        before = run(f"{line} --dry-run")
+        (root / "drift").mkdir()
+        (root / "drift/pyproject.toml").write_text(text.replace("probe", "drift"))
+        drift = '[tool.uv.sources]\ndrift = { path = "drift" }\n'
+        (root / "pyproject.toml").write_text(f'{text}dependencies = ["drift"]\n{table}{drift}')
+        return before, run(f"{line} --dry-run")

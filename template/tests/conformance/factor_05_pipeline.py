@@ -1,0 +1,99 @@
+"""V Build, release, run: the pipelines build once, test first, and touch no server by hand."""
+
+import math
+import re
+
+from .catalogue import check, require
+from .kit import Kit
+from .reading import PIPELINES, Job, at, free_of, jobs, pods
+
+BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-action|\bbin/build\b"
+TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
+PUSHES = r"\b(docker|podman|buildah)\b.*\bpush\b|--push\b|push['\"]?: True"
+DEPLOYS = r"\b(kubectl|helm|flyctl|heroku|bin/deploy|kustomize)\b"
+LAX = r"['\"](continue-on-error|allow_failure)['\"]: True|(pytest|bin/ci).*\|\|\s*(true|:)"
+COMMIT = r"(?i)GITHUB_SHA|github\.sha|CI_COMMIT_SHA|git rev-parse"
+MERGE = r"branches:\s*(\[|- )\s*(main|master)|CI_DEFAULT_BRANCH"
+FLOATS = re.compile(
+    r"\buses:(?!\s*[\"']?(\.|\S+@[0-9a-f]{40}\b|\S+@sha256:))|:latest\b"
+    r"|^\s*(- )?image:\s*[\"']?[a-z][\w./-]*[\"']?\s*$"
+)
+BY_HAND = re.compile(
+    r"(?<![\w./-])(ssh|scp|rsync|sftp|sshpass|fab|ansible(-playbook)?)\s+[\w$\"'-]"
+    r"|[\"'](ssh|scp|rsync)[\"']|\bimport (paramiko|fabric)\b"
+    r"|\bkubectl\b.*?\s(exec|cp|edit|attach|patch|set|debug)\s|\bheroku run bash\b"
+    r"|\b(docker|podman)\s+(compose\s+)?(exec|cp|commit)\s|\bsed\s+-i.*/(etc|srv|opt|var)/"
+)
+SCRIPTS = (
+    *("bin/*", "deploy/*", "scripts/*", "*.sh", "*Makefile", "justfile", "fabfile.py", "tasks.py"),
+    *("Dockerfile", "Procfile", "pyproject.toml"),
+)
+
+
+@check("V-5", 25, 41, 80, 101, 111, needs=("Dockerfile",), fast=True)
+def pipelines_build_once(kit: Kit) -> str:
+    """A pipeline tests, builds the commit's one image in one job and deploys that by digest."""
+    pipelines = jobs(kit)
+    merged = any(re.search(MERGE, path.read_text()) for path in pipelines)
+    require(merged, "no pipeline runs on a merge, in .github/workflows or .gitlab-ci.yml")
+    free_of(kit, FLOATS, *PIPELINES)
+    builders: list[str] = []
+    testers: list[str] = []
+    for path, found in pipelines.items():
+        text = {name: f"{job.commands}\n{job.body}" for name, job in found.items()}
+        builds = [name for name in found if re.search(BUILDS, text[name])]
+        tests = {name for name in found if re.search(TESTS, text[name])}
+        require(len(builds) < 2, f"{at(kit, path)}: several jobs build: {builds}")
+        for name, job in found.items():
+            before, deploys = _before(job, found), re.search(DEPLOYS, text[name])
+            if re.search(PUSHES, text[name]) or deploys:
+                require(tests & {name, *before}, f"{job.where}: goes out before any test")
+            if deploys and name not in tests:
+                require({*builds} <= before, f"{job.where}: deploys what it did not get built")
+                given = re.search(r"(?i)digest|sha256|release", text[name])
+                require(given, f"{job.where}: takes no digest")
+            lax = name in tests and re.search(LAX, text[name])
+            require(not lax, f"{job.where}: may fail and go on")
+            known = name not in builds or re.search(COMMIT, text[name])
+            require(known, f"{job.where}: the image does not know its commit")
+        builders, testers = [*builders, *builds], [*testers, *tests]
+    require(builders and testers, f"jobs that build: {builders}, that test: {testers}")
+    return f"{', '.join(testers)} tests, {', '.join(builders)} builds; every action is pinned"
+
+
+def _before(job: Job, found: dict[str, Job]) -> set[str]:
+    """All jobs that have ended well when this one begins."""
+    seen: set[str] = set()
+    waiting = list(job.after)
+    while waiting:
+        if (name := waiting.pop()) in found and name not in seen:
+            seen.add(name)
+            waiting += found[name].after
+    return seen
+
+
+@check("V-6", 88, needs=("deploy/k8s",), fast=True)
+def rollout_is_short(kit: Kit) -> str:
+    """By its manifest a rollout is over within 180 s when each process starts within its 5 s."""
+    times = {}
+    for pod in pods(kit, "Deployment"):
+        spec = pod.document["spec"]
+        replicas, rolling = (
+            spec.get("replicas", 1),
+            spec.get("strategy", {}).get("rollingUpdate", {}),
+        )
+        surge = str(rolling.get("maxSurge", "25%"))
+        more = math.ceil(replicas * int(surge[:-1]) / 100) if surge.endswith("%") else int(surge)
+        stop = pod.spec.get("terminationGracePeriodSeconds", 30)
+        steps = math.ceil(replicas / max(1, more))
+        times[pod.process] = steps * (5 + spec.get("minReadySeconds", 0) + stop)
+        seconds = times[pod.process]
+        require(seconds <= 180, f"{pod.where}: {steps} steps take {seconds} s")
+    require(times, "no Deployment")
+    return ", ".join(f"{process}: {seconds} s" for process, seconds in times.items())
+
+
+@check("V-7", 9, 39, 74, 106, fast=True)
+def nobody_mutates_servers(kit: Kit) -> str:
+    """No script and no pipeline copies files to a server, logs in there or changes what runs."""
+    return f"{free_of(kit, BY_HAND, *PIPELINES, *SCRIPTS)} lines of scripts and pipelines"

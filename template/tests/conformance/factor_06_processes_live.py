@@ -1,0 +1,32 @@
+"""VI. Processes share nothing: whatever a client may see of them lies in a backing service."""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from .catalogue import check, require
+from .kit import Kit
+
+
+def same(one: Sequence[str], other: Sequence[str]) -> None:
+    """Two transcripts are the same, line for line."""
+    for number, (expected, seen) in enumerate(zip_longest(one, other), 1):
+        require(expected == seen, f"step {number}: {seen!s:.300}, and {expected!s:.300} before")
+
+
+@check("VI-1", 2, 4, 6, 12, 44, 45, 46, 78, 105, 114, 121, fast=True)
+async def replicas(kit: Kit) -> str:
+    """A client cannot tell four replicas from one: the same story reads the same."""
+    told = await kit.told()
+    require(told.transcript("one"), "the story tells nothing: see tests/conformance/story.py")
+    same(told.transcript("one"), told.transcript("four"))
+    return f"{len(told.transcript('one'))} answers, the same from 1 replica and from 4"
+
+
+@check("VI-2", 2, 13, 45, 62, fast=True)
+async def deaths(kit: Kit) -> str:
+    """A client does not notice that processes are killed between its steps."""
+    told = await kit.told()
+    same(told.transcript("one"), told.transcript("killed"))
+    kills = told.tellings["killed"].kills
+    require(kills, "the story has no step at which a process could be killed")
+    return f"{kills} processes killed between steps, {len(told.transcript('one'))} answers the same"

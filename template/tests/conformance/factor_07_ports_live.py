@@ -1,0 +1,52 @@
+"""VII. Port binding: the process itself listens where PORT says, and nowhere else."""
+
+import asyncio
+
+from .catalogue import check, require
+from .kit import Kit, sockets
+
+ANY = {"00000000", "0" * 32}  # every interface, as /proc writes it
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n"
+
+
+@check("VII-1", 48, 51, 79, needs=("web",), fast=True)
+async def port(kit: Kit) -> str:
+    """A web process listens on PORT, on every interface, and on nothing else."""
+    told = await kit.told()
+    ports = set()
+    for process in told.deploy.processes:
+        if process.pid not in told.listening:
+            continue
+        places = {tuple(one.split(":")) for one in told.listening[process.pid]}
+        expected = {f"{process.port:04X}"} if process.type == "web" else set()
+        require({number for _, number in places} == expected, f"{process.type} on {places}")
+        require({host for host, _ in places} <= ANY, f"not on every interface: {places}")
+        ports |= expected
+    require(len(ports) > 1, f"one port alone was tried: {ports}")
+    return f"{len(ports)} web processes, each on its PORT, on every interface, on nothing else"
+
+
+@check("VII-3", 48, 49, 50, 51, needs=("web",))
+async def protocol(kit: Kit) -> str:
+    """The process speaks HTTP/1.1 itself, keeps a connection, and answers garbage with 400."""
+    async with kit.deploy() as deploy:
+        (web,) = await deploy.up("web")
+        require(sockets(web.pid), "it listens nowhere")
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        for _ in range(2):
+            writer.write(REQUEST)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            status, *headers = head.lower().splitlines()
+            require(status.startswith("http/1.1 200"), head)
+            lengths = [one for one in headers if one.startswith("content-length:")]
+            require(lengths, f"no content-length: {head}")
+            await reader.readexactly(int(lengths[0].partition(":")[2]))
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
+        answer = (await reader.read()).decode(errors="replace")
+        require(
+            " 400 " in answer.partition("\r\n")[0], f"garbage was answered with {answer[:100]!r}"
+        )
+        writer.close()
+    return "HTTP/1.1, two requests on one connection, garbage refused with 400"

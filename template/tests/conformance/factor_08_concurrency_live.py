@@ -1,0 +1,61 @@
+"""VIII. Concurrency: each process type does its own work, and more of them share it."""
+
+import asyncio
+import time
+
+from .catalogue import check, require
+from .kit import Kit
+from .platform import Client, until
+
+WATCH_SECONDS = 2
+JOBS = 16
+
+
+@check("VIII-2", 54, 86, needs=("web", "worker", "story.enqueue"))
+async def own_work(kit: Kit) -> str:
+    """A web process takes requests and leaves the jobs to workers."""
+    async with kit.deploy() as deploy:
+        await deploy.up(*kit.serving_but("worker"))
+        client = Client(deploy)
+        about = await kit.offered("enqueue")(client, 2)
+        deadline = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < deadline:
+            done = await kit.offered("done")(client, about[:1])
+            require(not done, "a job was done, and there was no worker")
+            await asyncio.sleep(0.05)
+        await deploy.up("worker")
+        await until(lambda: kit.offered("done")(client, about), "a worker does the jobs")
+    return f"{len(about)} jobs waited {WATCH_SECONDS} s for a worker, then were done"
+
+
+@check("VIII-3", 54, 86, needs=("worker", "story.enqueue"))
+async def shared(kit: Kit) -> str:
+    """Workers share the jobs: none is idle, no job is done twice."""
+    async with kit.deploy() as deploy:
+        await deploy.up(*kit.serving_but("worker"))
+        client = Client(deploy)
+        about = await kit.offered("enqueue")(client, JOBS)
+        deploy.slow(0.02)  # long enough for the other worker to come by
+        workers = await asyncio.gather(
+            *(deploy.start("worker", WORKER_CONCURRENCY="2") for _ in range(2))
+        )
+        await until(lambda: kit.offered("done")(client, about), f"{JOBS} jobs by two workers")
+        await asyncio.gather(*(worker.stop() for worker in workers))
+        each = [[one for one in worker.events if one["event"] == "job.done"] for worker in workers]
+        ids = [one["job_id"] for events in each for one in events]
+        require(len(ids) == len(set(ids)), f"{len(ids)} jobs done, {len(set(ids))} asked for")
+        require(all(each), f"one worker was idle: {[len(events) for events in each]} jobs")
+        require(len(ids) >= JOBS, f"{len(ids)} of {JOBS} jobs are in the log")
+    return f"{JOBS} jobs: {' and '.join(str(len(events)) for events in each)}, each once"
+
+
+@check("VIII-5", 52, 53, fast=True)
+async def foreground(kit: Kit) -> str:
+    """A process stays in the foreground, alone: no daemon, no children, no PID file."""
+    told = await kit.told()
+    require(told.codes, "no process was alive at the end of the story")
+    parents = {pid: children for pid, children in told.children.items() if children}
+    require(not parents, f"children: {parents}")
+    pids = [act for act in told.acts if ".pid" in act]
+    require(not pids, "; ".join(pids[:3]))
+    return f"{len(told.codes)} processes in the foreground, none with a child or a PID file"

@@ -1,0 +1,59 @@
+"""IX Disposability: the times of the manifests leave a process room to stop."""
+
+import re
+
+from .catalogue import check, require
+from .factor_03_settings_static import variables
+from .kit import Kit
+from .reading import MANIFESTS, Pod, environment, lines, pods
+
+GRACE_PERIOD = re.compile(r"terminationGracePeriodSeconds\W+(?:value\W+)?(\d+)")
+NONE = (0, "0", "0%")
+
+
+@check("IX-8", 61, 84, 99, needs=("web", "deploy/k8s"), fast=True)
+def time_to_stop(kit: Kit) -> str:
+    """preStop, drain and grace fit into the grace period, and replicas are replaced without gap."""
+    drain, grace = _longest(kit, "DRAIN_SECONDS"), _longest(kit, "GRACE_SECONDS")
+    patched = [
+        float(one) for _, line in lines(kit, *MANIFESTS) for one in GRACE_PERIOD.findall(line)
+    ]
+    said = []
+    for pod in pods(kit, "Deployment", "StatefulSet"):
+        has = min([float(pod.spec.get("terminationGracePeriodSeconds", 30)), *patched])
+        served = bool(pod.container.get("ports"))
+        hook = pod.container.get("lifecycle", {}).get("preStop", {})
+        slept = re.findall(r"sleep\D+(\d+)", str(hook)) or [0]
+        needed = float(slept[0]) + (drain if served else 0) + grace
+        require(needed < has, f"{pod.where}: stopping takes {needed:g} s, it has {has:g}")
+        if served:
+            require(
+                float(slept[0]) > 0, f"{pod.where}: stops before the balancers know: no preStop"
+            )
+            _gapless(pod)
+            said.append(f"{pod.process}: {slept[0]} + {drain:g} + {grace:g} < {has:g} s")
+    require(said, "no Deployment listens")
+    return "; ".join(said)
+
+
+def _gapless(pod: Pod) -> None:
+    spec = pod.document["spec"]
+    strategy = spec.get("strategy", {})
+    rolling = strategy.get("rollingUpdate", {})
+    gap = strategy.get("type") == "Recreate" or rolling.get("maxUnavailable") not in NONE
+    require(not gap and rolling.get("maxSurge") not in NONE, f"{pod.where}: {strategy}")
+    require(spec.get("replicas", 1) > 1, f"{pod.where}: one replica, none while it is replaced")
+    hows = ("httpGet", "exec", "tcpSocket", "grpc")
+    live, ready = (
+        {how: pod.container.get(f"{kind}Probe", {}).get(how) for how in hows}
+        for kind in ("liveness", "readiness")
+    )
+    apart = any(live.values()) and any(ready.values()) and live != ready
+    require(apart, f"{pod.where}: life is asked by {live}, readiness by {ready}")
+
+
+def _longest(kit: Kit, name: str) -> float:
+    """The highest value that is set below deploy/, else the source's default, else none."""
+    values = [float(value) for _, one, value in environment(kit) if one == name]
+    default = variables(kit).get(name, ("", 0))[1]
+    return max(values, default=float(default) if isinstance(default, int | float) else 0)

@@ -1,0 +1,237 @@
+"""IX. Disposability: quick to start, and stopped at any moment without a loss."""
+
+import asyncio
+import contextlib
+import signal
+import time
+
+from .catalogue import check, require
+from .kit import Kit
+from .platform import Client, Process, until
+
+READY_SECONDS = 5
+READY_CPU_SECONDS = 3
+EARLY = 0.15  # CPU seconds in which the interpreter itself starts
+STOPPED = (0, -signal.SIGTERM)
+
+
+@check("IX-1", 56, 57, needs=("web",), fast=True)
+async def start(kit: Kit) -> str:
+    """A web process is ready within 5 s of its own, and 3 s of CPU."""
+    async with kit.deploy() as deploy:
+        began = time.monotonic()
+        web = await deploy.start("web")
+        await web.ready()
+        wall = time.monotonic() - began
+        ran, waited = web.own_seconds()
+        own = wall - waited  # a busy machine is no fault of the service
+        require(own < READY_SECONDS, f"ready after {own:.1f} s, waiting for a core not counted")
+        require(ran < READY_CPU_SECONDS, f"ready after {ran:.1f} s of CPU")
+    return f"ready after {own:.1f} s, {ran:.1f} s of CPU"
+
+
+@check("IX-2", 58, 59, 60, 116, needs=("web",), fast=True)
+async def drain(kit: Kit) -> str:
+    """On SIGTERM requests in flight are answered, new ones meet a closed door, the process ends."""
+    write, written = kit.offered("write"), kit.offered("written")
+    async with kit.deploy() as deploy:
+        (web,) = await deploy.up("web")
+        client = Client(deploy)
+        asking = []
+        half = await asyncio.open_connection("127.0.0.1", web.port)
+        half[1].write(b"GET /version HTTP/1.1\r\nHost: service\r\n")
+        await half[1].drain()
+        if write and kit.urls:
+            await write(client, "before")
+            deploy.hold()
+            client.balancer.fixed = web
+            asking = [asyncio.create_task(write(client, f"in flight {i}")) for i in range(3)]
+            await deploy.held()
+        web.signal(signal.SIGTERM)
+        half[1].write(b"\r\n")
+        answer = (await asyncio.wait_for(half[0].read(), 20)).decode()
+        require(" 200 " in answer, f"a request half sent at SIGTERM: {answer[:100]!r}")
+        half[1].close()
+        await until(lambda: closed(web), "no new connection is accepted")
+        deploy.flow()
+        await asyncio.gather(*asking)
+        code = await web.ended()
+        require(code in STOPPED, f"it ended with {code}: {web.tail()}")
+        if asking:
+            (other,) = await deploy.up("web")
+            client.balancer.fixed = other
+            names = await written(client)
+            lost = {f"in flight {i}" for i in range(3)} - set(names)
+            require(not lost, f"answered, and not there: {lost}")
+    return f"{1 + len(asking)} requests in flight answered, then closed, exit {code}"
+
+
+async def closed(web: Process) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    except OSError:
+        return True
+    writer.close()
+    return False
+
+
+@check("IX-3", 10, 61, 76, 84, 88, 110, needs=("web",))
+async def rolling(kit: Kit) -> str:
+    """A rolling update behind a balancer that is a second late fails no request."""
+    async with kit.deploy() as deploy:
+        manifest = rollout(kit)
+        deploy.environment.pop("DRAIN_SECONDS", None)  # development's is none; production's counts
+        old = await deploy.up("web", "web")
+        endpoints = list(old)
+        failed: list[str] = []
+        answered = 0
+        over = asyncio.Event()
+
+        async def visitor(number: int) -> None:
+            nonlocal answered
+            while not over.is_set():
+                number += 1
+                await asyncio.sleep(PAUSE_SECONDS)
+                web = endpoints[number % len(endpoints)]
+                try:
+                    answer = await web.get("/version")
+                    answered += answer.status_code == 200
+                    if answer.status_code != 200:
+                        failed.append(f"{answer.status_code} of {web.pid}")
+                except Exception as error:
+                    failed.append(f"{type(error).__name__} of {web.pid}")
+
+        async def replace(web: Process) -> int:
+            (new,) = await deploy.up("web")
+            endpoints.append(new)
+
+            async def forget() -> None:
+                await asyncio.sleep(STALE_SECONDS)  # what balancers need to notice
+                endpoints.remove(web)
+
+            forgetting = asyncio.create_task(forget())
+            await asyncio.sleep(manifest["preStop"])
+            web.signal(signal.SIGTERM)
+            code = await web.ended(manifest["grace"])
+            await forgetting
+            return code
+
+        visitors = [asyncio.create_task(visitor(number)) for number in range(2)]
+        codes = await asyncio.gather(*(replace(web) for web in old))
+        over.set()
+        await asyncio.gather(*visitors)
+        require(not failed, f"{len(failed)} of {answered + len(failed)} failed: {failed[:3]}")
+        require(set(codes) <= set(STOPPED), f"exit codes {codes}")
+        require(answered > 50, f"{answered} requests prove nothing")
+    return f"{answered} requests while 2 replicas were replaced, 0 failed"
+
+
+STALE_SECONDS = 1.0
+PAUSE_SECONDS = 0.01  # of a visitor: it is no load test
+
+
+def rollout(kit: Kit) -> dict[str, float]:
+    """What the platform waits before and after SIGTERM: the manifest's, or a plain platform's."""
+    for documents in kit.documents("deploy/k8s/*.yaml").values():
+        for one in documents:
+            if one.get("kind") == "Deployment" and one["metadata"]["name"] == "web":
+                pod = one["spec"]["template"]["spec"]
+                (container,) = pod["containers"]
+                stop = container.get("lifecycle", {}).get("preStop", {})
+                pause = float(stop.get("sleep", {}).get("seconds", 0))
+                return {"preStop": pause, "grace": pod.get("terminationGracePeriodSeconds", 30)}
+    return {"preStop": 0.0, "grace": 30.0}
+
+
+@check("IX-4", 13, 62, needs=("worker", "story.enqueue"))
+async def crash(kit: Kit) -> str:
+    """A worker that is killed in the middle of its jobs loses none: others do them."""
+    async with kit.deploy(variables={"WORKER_STALLED_SECONDS": "2"}) as deploy:
+        await deploy.up(*kit.serving_but("worker"))
+        client = Client(deploy)
+        about = await kit.offered("enqueue")(client, 8)
+        deploy.slow(0.05)
+        victim = await deploy.start("worker")
+        await victim.event("job.started")
+        await victim.kill()
+        begun = [one["job_id"] for one in victim.events if one["event"] == "job.started"]
+        ended = [one["job_id"] for one in victim.events if one["event"] == "job.done"]
+        interrupted = set(begun) - set(ended)
+        require(interrupted, "the worker had finished what it had begun before it was killed")
+        deploy.slow(0)
+        await deploy.start("worker")
+        done = kit.offered("done")
+        await until(
+            lambda: done(client, about), "every job is done after its worker was killed", 60
+        )
+    return f"{len(interrupted)} jobs in hand when it was killed, all {len(about)} done"
+
+
+@check("IX-5", 58, 59, 60, needs=("worker",))
+async def worker_stops(kit: Kit) -> str:
+    """A worker that is told to stop ends within its grace though jobs wait, and none is lost."""
+    enqueue, done = kit.offered("enqueue"), kit.offered("done")
+    async with kit.deploy() as deploy:
+        await deploy.up(*kit.serving_but("worker"))
+        client = Client(deploy)
+        about = await enqueue(client, 24) if enqueue else []
+        deploy.slow(0.03)
+        worker = await deploy.start("worker", WORKER_CONCURRENCY="2")
+        await (worker.event("job.started") if enqueue else worker.speaks())
+        began = time.monotonic()
+        code = await worker.stop(10)
+        took = time.monotonic() - began
+        require(code in STOPPED, f"it ended with {code}: {worker.tail()}")
+        finished = sum(one["event"] == "job.done" for one in worker.events)
+        if enqueue:
+            require(finished < len(about), "the worker did every job before it stopped")
+        deploy.slow(0)
+        await deploy.start("worker")
+        if done:
+            await until(lambda: done(client, about), "what a stopped worker left is done")
+    return f"stopped {took:.1f} s after SIGTERM with {len(about) - finished} jobs left, exit {code}"
+
+
+@check("IX-6", 60, 116)
+async def hung_stop(kit: Kit) -> str:
+    """A process ends on SIGTERM though its backing services hang."""
+    grace = "2"
+    async with kit.deploy(variables={"GRACE_SECONDS": grace}) as deploy:
+        started = await deploy.up(*kit.serving)
+        await asyncio.gather(*(one.speaks() for one in started))
+        deploy.hold()
+        asking = []
+        for one in started:
+            if one.type == "web":
+                wanted = [one for chapter in kit.chapters for one in getattr(chapter, "TOUCH", [])]
+                asking = [
+                    asyncio.create_task(one.asks(verb, path, **more)) for verb, path, more in wanted
+                ]
+        began = time.monotonic()
+        codes = await asyncio.gather(*(one.stop(float(grace) + 15) for one in started))
+        took = time.monotonic() - began
+        for task in asking:
+            with contextlib.suppress(Exception):
+                await task
+    return f"{len(codes)} processes ended within {took:.1f} s, exit {sorted(set(codes))}"
+
+
+@check("IX-7", 60, 116)
+async def early_stop(kit: Kit) -> str:
+    """A process that is told to stop while it starts, or twice, ends at once."""
+    async with kit.deploy() as deploy:
+        codes = [await stopped_early(await deploy.start(type)) for type in kit.serving]
+        require(set(codes) <= {*STOPPED, 1}, f"exit codes {codes}")
+    return f"{len(codes)} process types, exit {sorted(set(codes))}"
+
+
+async def stopped_early(process: Process) -> int:
+    """Tell it to stop, twice, as soon as the interpreter itself is up."""
+
+    def begun() -> bool:
+        return not process.alive or bool(process.lines) or process.own_seconds()[0] > EARLY
+
+    await until(begun, f"{process.type} starts")
+    for _ in range(2):
+        process.signal(signal.SIGTERM)
+    return await process.ended(10)

@@ -1,0 +1,196 @@
+"""XI. Logs: a stream of JSON on stdout, unbuffered, with ids that stitch it together."""
+
+import asyncio
+import json
+import re
+import time
+import uuid
+
+from .catalogue import check, require
+from .factor_02_dependencies_live import STARTS
+from .kit import Kit
+from .platform import SECONDS, Client, Process, until
+
+KEYS = {"ts", "level", "event"}
+
+
+def faults(process: Process) -> list[str]:
+    """The lines that are no event, and whatever stands on stderr."""
+    wrong = [f"{process.type} on stderr: {line}" for line in process.errors]
+    for line in process.lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict) or not event.keys() >= KEYS:
+            wrong.append(f"{process.type}: {line}")
+    return wrong
+
+
+@check("XI-1", 67, 70, 117, fast=True)
+async def events(kit: Kit) -> str:
+    """Every line of every process is a JSON event, and stderr is empty, whatever happens."""
+    told = await kit.told()
+    processes = list(told.deploy.processes)
+    async with kit.deploy() as deploy:
+        if "web" in kit.procfile:
+            (web,) = await deploy.up("web")
+            await web.get("/no-such-page")
+            await web.asks("POST", "/", content=b"{", headers={"Content-Type": "application/json"})
+            _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+            writer.write(b"\x00\x01 garbage\r\n\r\n")
+            await writer.drain()
+            writer.close()
+            taken = await deploy.start("web", PORT=str(web.port))
+            require(await taken.ended() != 0, "a second process took the port of the first")
+        for type in kit.serving:
+            await (await deploy.start(type, LOG_LEVEL="no such level")).ended()
+        await deploy.cut()
+        if "web" in kit.procfile:
+            await kit.touch(web)
+            await web.stop()
+        if "release" in kit.procfile:
+            failing = await deploy.start("release")
+            require(await failing.ended(60) != 0, "release ended with 0 without a database")
+        if "console" in kit.procfile:
+            crashing = await deploy.start("console", stdin="1 / 0")
+            require(await crashing.ended() != 0, "a crash ended with 0")
+            await deploy.mend()
+        processes += deploy.processes
+    # What a console prints is an answer to whoever asked, and no event, unless it crashes.
+    processes = [one for one in processes if one.type != "console" or one.child.returncode]
+    wrong = [fault for process in processes for fault in faults(process)]
+    require(not wrong, f"{len(wrong)} lines: {wrong[0][:300] if wrong else ''}")
+    lines = sum(len(process.lines) for process in processes)
+    require(lines, "no process has logged anything")
+    return f"{lines} lines of {len(processes)} processes, each a JSON event; stderr empty"
+
+
+@check("XI-2", 71, 86, 117, needs=("web",), fast=True)
+async def request_ids(kit: Kit) -> str:
+    """A request's id is echoed, stands on its log lines and its jobs', and cannot be forged."""
+    enqueue = kit.offered("enqueue")
+    async with kit.deploy() as deploy:
+        started = await deploy.up(*kit.serving)
+        web = next(one for one in started if one.type == "web")
+        own = f"request-{uuid.uuid4().hex}"
+        answer = await web.asks("GET", "/no-such-page", headers={"X-Request-ID": own})
+        require(
+            answer.headers.get("x-request-id") == own, f"sent {own}, got {dict(answer.headers)}"
+        )
+        await logged(web, own)
+        forged = 'x", "level": "forged'
+        answer = await web.asks("GET", "/no-such-page", headers={"X-Request-ID": forged})
+        echoed = answer.headers.get("x-request-id", "")
+        require(echoed and "forged" not in echoed, f"a forged id came back: {echoed}")
+        require(not on_lines(web, "forged"), f"a forged id is logged: {on_lines(web, 'forged')}")
+        (other,) = await deploy.up("web")
+        answers = [await one.get("/no-such-page") for one in (other, web, other)]
+        new = [one.headers.get("x-request-id") for one in answers]
+        require(all(new) and len(set(new)) == 3, f"ids of three requests without: {new}")
+        where = "web"
+        if enqueue and "worker" in kit.procfile:
+            client = Client(deploy)
+            client.headers["X-Request-ID"] = job = f"request-{uuid.uuid4().hex}"
+            about = await enqueue(client, 1)
+            await until(lambda: kit.offered("done")(client, about), "the job of a request")
+            worker = next(one for one in started if one.type == "worker")
+            await logged(worker, job)
+            where = "web and worker"
+    return f"echoed, on the lines of {where}; a forged one replaced, new ones unique"
+
+
+async def logged(process: Process, id: str, seconds: float = SECONDS) -> None:
+    await until(lambda: on_lines(process, id), f"a line of {process.type} with {id}", seconds)
+
+
+def on_lines(process: Process, id: str) -> list[str]:
+    return [line for line in process.lines if id in line]
+
+
+@check("XI-3", 67, fast=True)
+async def unbuffered(kit: Kit) -> str:
+    """A line is out within a second of what it tells, though nobody asks Python for it."""
+    type = "web" if "web" in kit.procfile else kit.serving[0]
+    async with kit.deploy() as deploy:
+        process = await deploy.start(type)
+        if type == "web":
+            await process.ready()
+            mark = f"request-{uuid.uuid4().hex}"
+            before = time.monotonic()
+            await process.asks("GET", "/no-such-page", headers={"X-Request-ID": mark})
+            await logged(process, mark, 5)
+            late = time.monotonic() - before
+        else:
+            before = time.monotonic()
+            await until(lambda: process.lines, f"a line of {type}", 10)
+            late = time.monotonic() - before
+        require(process.alive, "it ended, and its end may have flushed the line")
+    return f"{type}: {late:.2f} s after"
+
+
+SECRET = re.compile(r"(URL|SECRET|KEY|TOKEN|PASSWORD|DSN)", re.IGNORECASE)
+
+
+@check("XI-4", 70)
+async def secrets(kit: Kit) -> str:
+    """No secret stands in a log line or an answer, at DEBUG and in failure."""
+    async with kit.deploy(variables={"LOG_LEVEL": "DEBUG", "GRACE_SECONDS": "2"}) as deploy:
+        hidden = {}
+        for name, value in list(deploy.environment.items()):
+            if name in kit.urls and "://" in value and "@" not in value.partition("?")[0]:
+                continue  # no password in it
+            if SECRET.search(name) and len(value) > 8:
+                hidden[name] = value.rpartition("@")[0].rpartition(":")[2] or value
+        hidden = {
+            name: value for name, value in hidden.items() if value not in ("guest", "postgres")
+        }
+        started = await deploy.up(*kit.serving)
+        client = Client(deploy)
+        if "web" in kit.procfile:
+            await kit.tell(client)
+        await deploy.cut()
+        for one in started:
+            if one.type == "web":
+                client.transcript += [one.text for one in (await kit.touch(one)).values()]
+        await asyncio.gather(*(one.stop() for one in started))
+        for name, value in hidden.items():
+            for process in deploy.processes:
+                shown = on_lines(process, value)
+                require(not shown, f"{name} in a line of {process.type}: {shown[:1]}")
+            answers = [line for line in client.transcript if value in line]
+            require(not answers, f"{name} in an answer: {answers[:1]}")
+        lines = sum(len(process.lines) for process in deploy.processes)
+    return f"{len(hidden)} secrets, {lines} lines at DEBUG: not one"
+
+
+@check("XI-5", 3, 20, 39, 46, 68, 69, 105, 108, 117, fast=True)
+async def no_files(kit: Kit) -> str:
+    """No process writes, or tries to write, a file: the file system may be read-only."""
+    told = await kit.told()
+    writes = [act for act in told.acts if not act.startswith(STARTS)]
+    require(not writes, "; ".join(writes[:3]))
+    left = [str(path) for one in told.deploy.processes for path in one.own.rglob("*")]
+    require(not left, f"left in the folder for temporary files: {left[:3]}")
+    return f"{len(told.deploy.processes)} processes on a read-only file system, no attempt to write"
+
+
+@check("XI-6", 71, needs=("web",))
+async def traces(kit: Kit) -> str:
+    """A caller's trace goes on: its id stands on the lines of its request and of its jobs."""
+    enqueue = kit.offered("enqueue")
+    async with kit.deploy() as deploy:
+        started = await deploy.up(*kit.serving)
+        client = Client(deploy)
+        trace = uuid.uuid4().hex
+        client.headers["traceparent"] = f"00-{trace}-00f067aa0ba902b7-01"
+        await client.ask(404, "GET", "/no-such-page")
+        types = ["web"]
+        if enqueue and "worker" in kit.procfile:
+            about = await enqueue(client, 1)
+            await until(lambda: kit.offered("done")(client, about), "the job of a traced request")
+            types.append("worker")
+        for process in started:
+            if process.type in types:
+                await logged(process, trace)
+    return f"its id on lines of {' and '.join(types)}"

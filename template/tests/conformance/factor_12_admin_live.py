@@ -1,0 +1,70 @@
+"""XII. Admin processes: one-offs of the same release, safe to run at any time."""
+
+import asyncio
+import time
+
+from .catalogue import check, require
+from .kit import Kit
+from .platform import Client
+
+WATCH_SECONDS = 2
+
+
+@check("XII-1", 72, 73, needs=("release",), fast=True)
+async def again(kit: Kit) -> str:
+    """The release process may run twice, and three times at once: the schema is made once."""
+    async with kit.deploy(released=False) as deploy:
+        deploy.hold()
+        three = [await deploy.start("release") for _ in range(3)]
+        await deploy.held()
+        deploy.slow(0.02)
+        deploy.flow()
+        codes = await asyncio.gather(*(one.ended(60) for one in three))
+        said = "; ".join(one.tail() for one in three if one.child.returncode)
+        require(codes == [0, 0, 0], f"three at once ended with {codes}: {said}")
+        deploy.slow(0)
+        client, written = Client(deploy), kit.offered("written")
+        if "web" in kit.procfile:
+            await deploy.up(*kit.serving)
+        before = await written(client) if written else []
+        await deploy.run("release")
+        after = await written(client) if written else []
+        require(before == after, f"one more release made {len(after) - len(before)} entries")
+        if "web" in kit.procfile:
+            await kit.tell(client)
+        await deploy.cut()
+        code = await (await deploy.start("release")).ended(60)
+        require(code != 0, "a release that reached nothing ended with 0")
+    return "three at once and one more: exit 0, and the story holds on what they made"
+
+
+@check("XII-2", 72, 109, 118, needs=("release",))
+async def schema(kit: Kit) -> str:
+    """Only the release process changes the schema; no process works before it has."""
+    async with kit.deploy(released=False) as deploy:
+        started = [await deploy.start(type) for type in kit.serving]
+        for process in started:
+            await process.speaks()
+        webs = deploy.of("web")
+        deadline = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < deadline:
+            for web in webs:
+                answer = await web.asked("/readyz")
+                require(answer.status_code == 503, "ready on an empty database")
+            await asyncio.sleep(0.1)
+        await deploy.run("release")
+        for web in webs:
+            await web.ready()
+        await kit.tell(Client(deploy))
+        gone = [f"{one.type}: {one.tail()}" for one in started if not one.alive]
+        require(not gone, f"ended for want of a schema: {gone}")
+    return f"nobody began in {WATCH_SECONDS} s on an empty database, all did once it was released"
+
+
+@check("XII-6", 72, needs=("console",), fast=True)
+async def console(kit: Kit) -> str:
+    """The console runs what it is given, in the environment of the release."""
+    async with kit.deploy() as deploy:
+        said = await Client(deploy).console("print(6 * 7)")
+        require(said == "42", f"the console said {said[:200]}")
+    return "python -m runs what stands on standard input, exit 0"

@@ -1,0 +1,90 @@
+"""XII Admin processes: one-offs run in the release's own environment, and by no hand."""
+
+import re
+
+from .catalogue import check, require
+from .factor_05_pipeline import BY_HAND
+from .kit import Kit
+from .reading import Pod, at, image, jobs, pods, words
+
+TYPED = re.compile(
+    r"(?<![\w./-])(psql|mysql|mongosh?|redis-cli|valkey-cli|sqlplus|alembic upgrade"
+    r"|manage\.py migrate|flask db upgrade)\b"
+)
+
+
+@check("XII-3", 72, needs=("release", "deploy/k8s"), fast=True)
+def job_is_the_deployment(kit: Kit) -> str:
+    """A one-off runs in the image, configuration and account of the processes that run on."""
+    one_offs, serving = pods(kit, "Job", "CronJob"), pods(kit, "Deployment", "StatefulSet")
+    require(one_offs and serving, "no Job, or no Deployment")
+    for job in one_offs:
+        for other in serving:
+            ours, theirs = _place(job), _place(other)
+            require(ours == theirs, f"{job.where}: {ours}, {other.where}: {theirs}")
+        require("env" not in job.container, f"{job.where}: sets variables for itself alone")
+    return f"{_place(one_offs[0])} of {len(one_offs) + len(serving)} manifests"
+
+
+def _place(pod: Pod) -> tuple[str, ...]:
+    """Image, account and sources of variables; whether one may be missing is another matter."""
+    sources = [
+        f"{kind} {reference['name']}"
+        for source in pod.container.get("envFrom", [])
+        for kind, reference in source.items()
+        if isinstance(reference, dict)
+    ]
+    return (pod.container["image"], str(pod.spec.get("serviceAccountName")), *sources)
+
+
+@check("XII-7", 73, 109, 118, needs=("release", "deploy/k8s"), fast=True)
+def migrations_are_a_job(kit: Kit) -> str:
+    """A Job runs the release, no other process migrates, and a pipeline waits for it first."""
+    release = kit.procfile["release"]
+    found = [pod for pod in pods(kit, "Job") if pod.process == "release"]
+    require(len(found) == 1, f"{len(found)} Jobs run the release")
+    (job,) = found
+    runs = " ".join(words(kit, job.container))
+    require(runs == release, f"{job.where}: `{runs}`, the Procfile has `{release}`")
+    ends = job.spec.get("restartPolicy") == "Never"
+    ends = ends and job.document["spec"].get("activeDeadlineSeconds")
+    require(ends, f"{job.where}: may run for ever")
+    migrates = re.compile(rf"{re.escape(release)}|\balembic\b|\bmigrat|\brelease\b\W*(&&|;|$)")
+    others = [
+        (f"Procfile, {name}", line) for name, line in kit.procfile.items() if name != "release"
+    ]
+    others += [(f"Dockerfile, {word}", rest) for word, rest in image(kit) if word in {"RUN", "CMD"}]
+    for pod in pods(kit, "Deployment", "StatefulSet"):
+        others += [(pod.where, " ".join(words(kit, pod.container)))]
+        others += [(pod.where, str(pod.container.get("lifecycle", {}).get("postStart", "")))]
+        others += [(pod.where, str(one)) for one in pod.spec.get("initContainers", [])]
+    for where, text in others:
+        require(not migrates.search(text.rstrip("]'\"}")), f"{where}: {text}")
+    for one in [one for pipeline in jobs(kit).values() for one in pipeline.values()]:
+        before, rolls, _ = one.commands.partition("rollout status")
+        waits = re.search(r"wait.*(release|migrat)|(release|migrat).*wait", before)
+        require(waits or not rolls, f"{one.where}: rolls out before the migration is done")
+    return f"{job.where}: {release}"
+
+
+@check("XII-8", 74, 109, fast=True)
+def no_manual_steps(kit: Kit) -> str:
+    """No document asks a person to log in, enter a container or change a database by hand."""
+    seen = 0
+    for path in kit.matching("*.md", "*.rst"):
+        fenced = False
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            fenced ^= line.lstrip().startswith(("```", "~~~"))
+            commands = (
+                [line]
+                if fenced or line.startswith("    ")
+                else re.findall(r"`([^`]+ [^`]+)`", line)
+            )
+            seen += len(commands)
+            for one in commands:
+                typed = TYPED.search(one) and "bin/dev" not in one
+                require(
+                    not typed and not BY_HAND.search(f"{one} "), f"{at(kit, path, number)}: {one}"
+                )
+    require(seen or not kit.matching("*.md"), "no command in any document")
+    return f"{seen} commands in documents"

@@ -1,0 +1,240 @@
+"""The service under test: its files, its story, and deploys of it on a platform in miniature."""
+
+import asyncio
+import functools
+import hashlib
+import re
+import shutil
+import subprocess
+import uuid
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+from httpx2 import Response
+
+from . import platform
+from .platform import Client, Deploy, Process
+from dev.__main__ import ONE_OFF
+
+# The job of a worker that was killed is another's before the story stops waiting for it.
+SOON = {"WORKER_STALLED_SECONDS": "2"}
+
+
+@dataclass
+class Told:
+    """What was seen when the story was told to one replica, to four, and to four of which some
+    were killed: on a read-only file system, with every forbidden act noted."""
+
+    deploy: Deploy
+    tellings: dict[str, Client]
+    listening: dict[int, set[str]]  # addresses, by process
+    children: dict[int, list[int]]
+    version: str | None = None  # what /version says
+    codes: dict[int, int] = field(default_factory=dict)  # of those that were told to stop
+
+    @property
+    def acts(self) -> list[str]:
+        """What the audit hook noted."""
+        return self.deploy.audit.read_text().splitlines()
+
+    def transcript(self, telling: str) -> list[str]:
+        return self.tellings[telling].transcript
+
+
+@dataclass
+class Kit:
+    """What a check works with."""
+
+    root: Path
+    """The checkout of the service."""
+
+    given: dict[str, str] = field(default_factory=dict)
+    """Variables that point at the backing services."""
+
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """Closed after the last check."""
+
+    _telling: asyncio.Task[Told] | None = None
+
+    @functools.cached_property
+    def procfile(self) -> dict[str, str]:
+        """Process type to command."""
+        lines = (self.root / "Procfile").read_text().splitlines()
+        pairs = [line.partition(":") for line in lines if ":" in line and line[0] != "#"]
+        return {name.strip(): command.strip() for name, _, command in pairs}
+
+    @functools.cached_property
+    def serving(self) -> list[str]:
+        """The process types that run until they are stopped."""
+        return [name for name in self.procfile if name not in ONE_OFF]
+
+    @functools.cached_property
+    def example(self) -> dict[str, str]:
+        """The variables of .env.example with their values."""
+        lines = (self.root / ".env.example").read_text().splitlines()
+        pairs = [line.partition("=") for line in lines if "=" in line and line[0] != "#"]
+        return {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}
+
+    @functools.cached_property
+    def files(self) -> list[Path]:
+        """Every file that git has or would take, below the root; without git, every file."""
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True)
+        if done.returncode == 0:
+            names = [self.root / name for name in done.stdout.split("\0") if name]
+        else:
+            hidden = {".venv", ".dev", "__pycache__", ".mypy_cache", ".ruff_cache"}
+            names = [path for path in self.root.rglob("*") if not hidden & set(path.parts)]
+        return sorted(path for path in names if path.is_file())
+
+    def matching(self, *patterns: str) -> list[Path]:
+        """The files whose path below the root matches one of these; a * takes slashes too."""
+        return [
+            path
+            for path in self.files
+            if any(fnmatch(path.relative_to(self.root).as_posix(), one) for one in patterns)
+        ]
+
+    def documents(self, *patterns: str) -> dict[Path, list[Any]]:
+        """The YAML documents of the files that match."""
+        return {
+            path: [one for one in yaml.safe_load_all(path.read_text()) if one is not None]
+            for path in self.matching(*patterns)
+        }
+
+    @functools.cached_property
+    def package(self) -> str:
+        """The package that the Procfile runs."""
+        found = re.search(r"-m ([A-Za-z_]\w*)", " ".join(self.procfile.values()))
+        return found[1] if found else ""
+
+    @functools.cached_property
+    def chapters(self) -> list[ModuleType]:
+        """The story: every tests/**/story*.py, in order."""
+        paths = sorted((self.root / "tests").rglob("story*.py"))
+        names = [".".join(path.relative_to(self.root).with_suffix("").parts) for path in paths]
+        return [import_module(name) for name in names]
+
+    def has(self, name: str) -> bool:
+        """Whether there is this process type, variable, part of the story (story.NAME), path, or
+        any backing service (://)."""
+        if name == "://":
+            return bool(self.urls)
+        if name.startswith("story."):
+            return self.offered(name[6:]) is not None
+        known = name in self.procfile or name in self.example
+        return known or (self.root / name).exists()
+
+    def offered(self, name: str) -> Any:
+        """What the first chapter that has it calls so, or None."""
+        return next((getattr(one, name) for one in self.chapters if hasattr(one, name)), None)
+
+    async def tell(self, client: Client) -> Client:
+        """Tell the whole story."""
+        for chapter in self.chapters:
+            if hasattr(chapter, "tell"):
+                await chapter.tell(client)
+        return client
+
+    @property
+    def urls(self) -> list[str]:
+        """The variables that point at a backing service by a URL."""
+        return [name for name in self.example if "://" in self.given.get(name, "")]
+
+    @property
+    def required_urls(self) -> list[str]:
+        """Those of them without which there is nothing to attach."""
+        return [name for name in self.urls if name.endswith("_URL")]
+
+    def copied(self, to: Path) -> Path:
+        """A copy of the checkout, without what git ignores."""
+        for path in self.files:
+            target = to / path.relative_to(self.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+        return to
+
+    def sources(self, checkout: Path) -> Path:
+        """Where the package lies in a checkout."""
+        return checkout / "src" if (checkout / "src").is_dir() else checkout
+
+    def deploy(self, **more: Any) -> AbstractAsyncContextManager[Deploy]:
+        """A deploy of its own: see platform.deployed."""
+        return platform.deployed(self.root, self.procfile, self.given, **more)
+
+    def serving_but(self, type: str) -> list[str]:
+        return [name for name in self.serving if name != type]
+
+    async def touch(self, web: Process) -> dict[str, Response]:
+        """The answers of the requests that need a backing service, asked at once, by path."""
+        wanted = [one for chapter in self.chapters for one in getattr(chapter, "TOUCH", [])]
+        asking = (web.asks(method, path, **more) for method, path, more in wanted)
+        answers = await asyncio.gather(*asking)
+        return {path: answer for (_, path, _), answer in zip(wanted, answers, strict=True)}
+
+    async def told(self) -> Told:
+        """The story as it was told for all checks that only look."""
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell_all())
+        return await asyncio.shield(self._telling)
+
+    async def _tell_all(self) -> Told:
+        identity = {"RELEASE_ID": f"{self.package}-1234567-abcdef", "REVISION": uuid.uuid4().hex}
+        deploying = self.deploy(variables=identity | SOON, audited=True)
+        deploy = await self.stack.enter_async_context(deploying)
+        for process in await deploy.up(*self.serving):
+            await process.speaks()
+        tellings = {"one": await self.tell(Client(deploy))}
+        await deploy.up("web", "web", "web", "worker")
+        tellings["four"] = await self.tell(Client(deploy))
+        alive = [one for one in deploy.processes if one.alive]
+        told = Told(
+            deploy,
+            tellings,
+            listening={one.pid: sockets(one.pid) for one in alive},
+            children={one.pid: family(one.pid) for one in alive},
+        )
+        if "web" in self.procfile:
+            told.version = (await deploy.of("web")[0].get("/version")).text
+        tellings["killed"] = await self.tell(Client(deploy, disturbing=True))
+        alive = [one for one in deploy.processes if one.alive]
+        codes = await asyncio.gather(*(one.stop() for one in alive))
+        told.codes = {one.pid: code for one, code in zip(alive, codes, strict=True)}
+        return told
+
+    def tree(self, folder: Path | None = None) -> dict[str, str]:
+        """The digest of every file that git has or would take."""
+        base = folder or self.root
+        paths = [path.relative_to(self.root) for path in self.files]
+        return {str(path): hashlib.sha256((base / path).read_bytes()).hexdigest() for path in paths}
+
+
+def sockets(pid: int) -> set[str]:
+    """Where a process listens: address and port in hexadecimal, as /proc has them."""
+    found = set()
+    own = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            own.add(str(one.readlink()))
+        except OSError:
+            continue  # closed meanwhile
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                found.add(words[1])
+    return found
+
+
+def family(pid: int) -> list[int]:
+    """The children of a process."""
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

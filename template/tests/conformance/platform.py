@@ -1,0 +1,417 @@
+"""A platform in miniature: processes with nothing but their environment, pipes, a balancer."""
+
+import asyncio
+import itertools
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from httpx2 import AsyncClient, Limits, Response, TransportError
+
+from .catalogue import require
+from dev import services
+from dev.server import free_port
+from tests.pipe import Pipe, pipe
+
+SECONDS = 30  # long enough for a busy machine; what holds waits far less
+HERE = Path(__file__).parent
+AUDIT = "CONFORMANCE_AUDIT"  # the file that names forbidden acts
+
+Event = dict[str, Any]
+
+
+async def until(done: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+    """Wait until this, or what it awaits, is true; Broken says what did not happen."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = done()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        require(time.monotonic() < deadline, f"not within {seconds:g} s: {what}")
+        await asyncio.sleep(0.02)
+
+
+class Process:
+    """One process of the Procfile and what it has printed."""
+
+    def __init__(
+        self,
+        type: str,
+        child: asyncio.subprocess.Process,
+        port: int,
+        own: Path,
+        client: AsyncClient,
+    ) -> None:
+        self.type, self.child, self.port, self.own, self.client = type, child, port, own, client
+        self.began = time.monotonic()
+        self.lines: list[str] = []
+        self.times: list[float] = []
+        self.errors: list[str] = []
+        self._readers = [
+            asyncio.create_task(self._read(child.stdout, self.lines)),
+            asyncio.create_task(self._read(child.stderr, self.errors)),
+        ]
+
+    async def _read(self, stream: asyncio.StreamReader | None, lines: list[str]) -> None:
+        assert stream
+        async for line in stream:
+            lines.append(line.decode(errors="replace").rstrip("\n"))
+            if lines is self.lines:
+                self.times.append(time.monotonic())
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.child.returncode is None
+
+    @property
+    def events(self) -> list[Event]:
+        """The lines that are JSON objects."""
+        found = []
+        for line in self.lines:
+            with suppress(ValueError):
+                one = json.loads(line)
+                if isinstance(one, dict):
+                    found.append(one)
+        return found
+
+    def said(self, event: str, **fields: object) -> Event | None:
+        wanted = {"event": event, **fields}.items()
+        return next((one for one in self.events if wanted <= one.items()), None)
+
+    async def event(self, event: str, **fields: object) -> Event:
+        """Wait for an event of this name with these fields."""
+        what = f"{self.type} says {event} {fields or ''}; it says {self.lines[-3:]} {self.errors}"
+        found: Event = await until(lambda: self.said(event, **fields), what)
+        return found
+
+    async def speaks(self) -> None:
+        """Wait for its first line."""
+        await until(lambda: self.lines, f"{self.type} says something; {self.errors}")
+
+    async def ready(self) -> None:
+        """Wait for 200 of /readyz."""
+
+        async def asked() -> bool:
+            return (await self.asked("/readyz")).status_code == 200
+
+        await until(asked, f"{self.type} is ready; it says {self.tail()}")
+
+    async def asks(self, method: str, path: str, **more: Any) -> Response:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return await self.client.request(method, url, **more)
+
+    async def get(self, path: str) -> Response:
+        return await self.asks("GET", path)
+
+    async def asked(self, path: str) -> Response:
+        """The answer, as soon as it listens."""
+
+        async def answer() -> Response | None:
+            require(self.alive, f"{self.type} ended: {self.tail()}")
+            with suppress(TransportError):
+                return await self.get(path)
+            return None
+
+        found: Response = await until(answer, f"{self.type} answers; it says {self.tail()}")
+        return found
+
+    @property
+    def text(self) -> str:
+        return "\n".join([*self.lines, *self.errors])
+
+    def tail(self) -> str:
+        return " ".join([*self.lines[-3:], *self.errors[-3:]])[-600:]
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the main process alone, as a container engine does."""
+        with suppress(ProcessLookupError):
+            self.child.send_signal(number)
+
+    async def ended(self, seconds: float = SECONDS) -> int:
+        """Wait for its end; the exit code."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.child.wait()
+        except TimeoutError:
+            require(False, f"{self.type} still runs {seconds:g} s later; it says {self.tail()}")
+        await self._drained()
+        return self.child.returncode or 0
+
+    async def stop(self, seconds: float = SECONDS) -> int:
+        self.signal(signal.SIGTERM)
+        return await self.ended(seconds)
+
+    async def kill(self) -> None:
+        """End it and what it has started, as a machine that fails does."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self.child.wait()
+        await self._drained()
+
+    async def _drained(self) -> None:
+        _, late = await asyncio.wait(self._readers, timeout=5)  # a child of it may hold the pipe
+        for reader in late:
+            reader.cancel()
+
+    def own_seconds(self) -> tuple[float, float]:
+        """CPU seconds so far, and seconds spent waiting for a core."""
+        _, waited, _ = Path(f"/proc/{self.pid}/schedstat").read_text().split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        ran = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its children's too
+        return ran, int(waited) / 1e9
+
+
+class Deploy:
+    """A release of the service on backing services of its own, behind pipes."""
+
+    def __init__(
+        self, root: Path, commands: dict[str, str], environment: dict[str, str], folder: Path
+    ) -> None:
+        self.root, self.commands = root, commands
+        self.package = next(iter(commands.values())).partition("-m ")[2].partition(" ")[0]
+        self.environment, self.folder = environment, folder
+        self.pipes: dict[str, Pipe] = {}
+        self.processes: list[Process] = []
+        self.audited = False
+        # A connection for each request, as from many users.
+        self.client = AsyncClient(
+            timeout=SECONDS, verify=False, limits=Limits(max_keepalive_connections=0)
+        )
+        bin = folder / "bin"
+        bin.mkdir()
+        # All of a PATH that a service may count on: its interpreter.
+        (bin / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        (bin / "python").chmod(0o755)
+
+    @property
+    def audit(self) -> Path:
+        return self.folder / "audit"
+
+    async def start(
+        self, type: str, *words: str, stdin: str | None = None, **variables: str | None
+    ) -> Process:
+        """Start a process of the Procfile; None takes a variable away."""
+        own = Path(tempfile.mkdtemp(prefix=f"{type}-", dir=self.folder))
+        environment = self.environment | {"PATH": str(self.folder / "bin"), "TMPDIR": str(own)}
+        if "PORT" in environment:
+            environment["PORT"] = str(free_port())
+        environment |= {name: at.url for name, at in self.pipes.items()}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        argv = [*shlex.split(self.commands[type]), *words]
+        if self.audited:
+            environment |= {AUDIT: str(self.audit), "PYTHONPATH": str(HERE / "audit")}
+            launcher = [sys.executable, "-I", str(HERE / "readonly.py")]
+            argv = [*launcher, str(own), str(self.audit), *argv]
+        merged = {**environment, **variables}
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=self.root,
+            env={name: value for name, value in merged.items() if value is not None},
+            limit=2**24,
+            start_new_session=True,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert child.stdin
+        child.stdin.write((stdin or "").encode())
+        child.stdin.close()
+        process = Process(type, child, int(merged.get("PORT") or 0), own, self.client)
+        self.processes.append(process)
+        return process
+
+    async def run(self, type: str, *words: str, **variables: str | None) -> Process:
+        """Run a process to its end, which must be good."""
+        process = await self.start(type, *words, **variables)
+        code = await process.ended(120)
+        require(code == 0, f"{type} ended with {code}: {process.tail()}")
+        return process
+
+    async def up(self, *types: str) -> list[Process]:
+        """A process of each of these types that there is; the web ones are ready."""
+        started = [await self.start(type) for type in types if type in self.commands]
+        await asyncio.gather(*(one.ready() for one in started if one.type == "web"))
+        return started
+
+    def of(self, type: str) -> list[Process]:
+        return [one for one in self.processes if one.type == type and one.alive]
+
+    async def cut(self) -> None:
+        """Every backing service goes away."""
+        await asyncio.gather(*(one.cut() for one in self.pipes.values()))
+
+    async def mend(self) -> None:
+        """And comes back, where it was."""
+        await asyncio.gather(*(one.open() for one in self.pipes.values()))
+
+    def hold(self) -> None:
+        """Every backing service accepts, and answers no more."""
+        for one in self.pipes.values():
+            one.hang()
+
+    async def held(self) -> None:
+        """Wait until somebody waits for one of them."""
+        await until(
+            lambda: any(one.holding.is_set() for one in self.pipes.values()), "a service is asked"
+        )
+
+    def flow(self) -> None:
+        for one in self.pipes.values():
+            one.flow()
+
+    def slow(self, seconds: float) -> None:
+        """Every answer of a backing service comes so much later."""
+        for one in self.pipes.values():
+            one.delay = seconds
+
+    async def end(self) -> None:
+        self.flow()
+        await asyncio.gather(*(process.kill() for process in self.processes))
+        await self.client.aclose()
+
+
+class Balancer:
+    """Sends each request to the next process that is ready, and tries nothing twice."""
+
+    def __init__(self, deploy: Deploy) -> None:
+        self.deploy = deploy
+        self.turns = itertools.count()
+        self.last: Process | None = None
+        self.fixed: Process | None = None  # takes every request, ready or not
+
+    async def request(self, method: str, path: str, **more: Any) -> Response:
+        self.last = self.fixed or await until(self._next, "a web process is ready")
+        assert self.last
+        return await self.last.asks(method, path, **more)
+
+    async def _next(self) -> Process | None:
+        webs = self.deploy.of("web")
+        if not webs:
+            return None
+        one = webs[next(self.turns) % len(webs)]
+        with suppress(TransportError):
+            if (await one.get("/readyz")).status_code == 200:
+                return one
+        return None
+
+
+OWN = re.compile(
+    r"(?P<token>(?<=\"token\":\")[^\"]+)|(?P<time>\d{4}-\d\d-\d\dT[^\"]+)"
+    r"|(?P<id>[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})"
+)
+
+
+class Client:
+    """Who tells the story: what it asks, and a transcript of what it is answered.
+
+    Ids stand in the transcript by their first appearance, times and tokens as such, so that two
+    tellings can be compared.
+    """
+
+    def __init__(
+        self, deploy: Deploy, *, disturbing: bool = False, all_at_once: bool = False
+    ) -> None:
+        self.deploy, self.disturbing, self.all_at_once = deploy, disturbing, all_at_once
+        self.environment = deploy.environment
+        self.package = deploy.package
+        self.balancer = Balancer(deploy)
+        self.transcript: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.kills = 0
+        self._ids: dict[str, str] = {}
+
+    async def ask(self, status: int, method: str, path: str, **more: Any) -> Response:
+        """Ask; the answer must have this status."""
+        headers = self.headers | more.pop("headers", {})
+        answer = await self.balancer.request(method, path, headers=headers, **more)
+        said = f"{method} {path} {answer.status_code} {answer.text}"
+        self.transcript.append(OWN.sub(self._name, said))
+        require(answer.status_code == status, f"{self.transcript[-1][:300]}, not {status}")
+        return answer
+
+    async def until(self, status: int, path: str, having: str = "") -> None:
+        """Ask again and again until this is the answer; how often stands nowhere."""
+        seen = ""
+
+        async def done() -> bool:
+            nonlocal seen
+            answer = await self.balancer.request("GET", path, headers=self.headers)
+            seen = f"{answer.status_code} {answer.text[:200]}"
+            return answer.status_code == status and having in answer.text
+
+        try:
+            await until(done, f"GET {path} {status} {having}")
+        except Exception as error:
+            raise type(error)(f"{error}; last: {seen}") from None
+
+    async def console(self, code: str) -> str:
+        """What the console of the release prints for this code."""
+        console = await self.deploy.start("console", stdin=code)
+        ended = await console.ended()
+        require(ended == 0, f"console ended with {ended}: {console.tail()}")
+        return "\n".join(console.lines)
+
+    async def disturb(self) -> None:
+        """Here a telling may kill the web process that answered last, and a worker, or all."""
+        if not self.disturbing:
+            return
+        victims = [self.balancer.last, *self.deploy.of("worker")[:1]]
+        if self.all_at_once:
+            victims = [one for one in self.deploy.processes if one.alive]
+        for victim in victims:
+            if victim and victim.alive:
+                await victim.kill()
+                self.kills += 1
+                await self.deploy.start(victim.type)
+
+    def _name(self, own: re.Match[str]) -> str:
+        if own.lastgroup == "id":
+            return self._ids.setdefault(own[0], f"id-{len(self._ids)}")
+        return str(own.lastgroup)
+
+
+@asynccontextmanager
+async def deployed(
+    root: Path,
+    commands: dict[str, str],
+    given: dict[str, str],
+    *,
+    variables: dict[str, str] | None = None,
+    released: bool = True,
+    audited: bool = False,
+) -> AsyncIterator[Deploy]:
+    """A deploy in places made for it, removed at the end.
+
+    given: variables that point at the backing services. variables: others, beside .env.example's.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
+        places = ExitStack()
+        stack.push_async_callback(asyncio.to_thread, places.close)
+        isolated = services.isolated(folder / "none", given)
+        urls = await asyncio.to_thread(places.enter_context, isolated)
+        environment = services.example() | urls | (variables or {})
+        deploy = Deploy(root, commands, environment, folder)
+        for name, url in environment.items():
+            if name in urls and "://" in url:
+                deploy.pipes[name] = await stack.enter_async_context(pipe(url))
+        stack.push_async_callback(deploy.end)
+        if released and "release" in commands:
+            await deploy.run("release")
+        deploy.audited = audited
+        yield deploy
