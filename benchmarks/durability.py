@@ -233,8 +233,11 @@ class World:
                 attempts.append(Attempt(pid, key, at, ended, end))
         return attempts
 
-    def settle(self, wanted: Callable[[], set[str]], seconds: float) -> Told:
-        """Wait until all that is wanted has had its effect and nothing waits or runs any more."""
+    def settle(self, wanted: Callable[[], set[str]], seconds: float, failed: int = 0) -> Told:
+        """Wait until all that is wanted has had its effect and nothing waits or runs any more.
+
+        failed: wait for so many too: RabbitMQ does not count what a worker holds back.
+        """
         quiet = time.monotonic()
         deadline = quiet + seconds
         while True:
@@ -242,7 +245,7 @@ class World:
             told = self.tell()
             living = {process.pid for process in self.processes.values()}
             runs = any(a.end is None and a.pid in living for a in self.attempts())
-            if told.waiting or runs or wanted() - told.effects.keys():
+            if told.waiting or runs or wanted() - told.effects.keys() or told.failed < failed:
                 quiet = time.monotonic()
             if time.monotonic() > min(deadline, quiet + QUIET_SECONDS):
                 return told
@@ -480,7 +483,7 @@ def poison(world: World) -> Judged:
     """A job that kills its worker among good ones."""
     world.start(*WORKERS, *world.case.relays)
     world.effects("poison", str(GOOD_JOBS)).wait()
-    told = world.settle(world.accepted, POISON_ATTEMPTS * patience(world))
+    told = world.settle(world.accepted, POISON_ATTEMPTS * patience(world), failed=1)
     world.stop()
 
     judged = Judged()

@@ -32,8 +32,10 @@ async def test_the_depth_of_the_queue_is_a_metric(attached: Settings) -> None:
     waits = await metrics(attached)
     assert waits["queue_jobs_waiting"] == before["queue_jobs_waiting"] + 1
 
-    async def dead() -> bool:  # a job that another test left may be rescued meanwhile, and wait
-        return await metrics(attached) == before | {"queue_jobs_dead": before["queue_jobs_dead"] + 1}
+    async def dead() -> bool:
+        found = await metrics(attached)
+        # A job that another test left may be rescued meanwhile, and wait.
+        return found == before | {"queue_jobs_dead": before["queue_jobs_dead"] + 1}
 
     async with working(attached):
         await until(dead)

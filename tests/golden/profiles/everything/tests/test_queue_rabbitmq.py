@@ -1,8 +1,10 @@
 """What only the queue in RabbitMQ does: its queues, its redeliveries, its publisher."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from invoiceflow import queue, queue_rabbitmq, runner
+from invoiceflow import queue, queue_dramatiq, queue_rabbitmq, runner
 from invoiceflow.config import Settings
 
 from tests.pipe import pipe
@@ -109,6 +111,46 @@ async def test_the_job_of_a_dead_worker_is_run_again_but_not_for_ever(
     assert seen == ["again, attempt 3"]
     assert counts(broker) == (0, 0, 1)
     assert [line["event"] for line in lines].count("job.failed") == 1
+
+
+def test_what_a_worker_received_and_did_not_begin_is_sent_anew(
+    attached: Settings, broker: queue_rabbitmq.Broker
+) -> None:
+    for word in "abc":
+        publish(broker, word)
+    with closing(queue_rabbitmq.WorkerBroker(attached)) as own:
+        consumer: Any = own.consume(own.jobs, prefetch=3)
+        assert next(consumer)
+        while consumer.channel.get_waiting_message_count() < 2:
+            consumer.connection.process_data_events(1)
+        consumer.requeue([])
+        consumer.close()
+    returned = [broker.channel.basic_get(broker.jobs)[0].redelivered for _ in range(3)]
+    assert sorted(returned) == [False, False, True]
+
+
+async def test_what_is_done_when_its_connection_is_lost_is_delivered_again(
+    attached: Settings, broker: queue_rabbitmq.Broker
+) -> None:
+    publish(broker, "done")
+    with closing(queue_rabbitmq.WorkerBroker(attached)) as own:
+        consumer: Any = own.consume(own.jobs)
+        message = next(consumer)
+        message.consumer = consumer
+        consumer.connection.close()
+        await own.acknowledge([message])
+    assert counts(broker) == (1, 0, 0)
+
+
+async def test_what_a_worker_puts_back_goes_through_one_connection(
+    attached: Settings, broker: queue_rabbitmq.Broker
+) -> None:
+    message = dramatiq.Message[None](broker.jobs, note.name, (), {}, {})
+    with closing(queue_rabbitmq.WorkerBroker(attached)) as own:
+        put_back = partial(own.enqueue, message)
+        await asyncio.gather(*(queue_dramatiq.in_thread(put_back) for _ in range(5)))
+        assert len(own.connections) == 1
+    assert counts(broker) == (5, 0, 0)
 
 
 async def test_what_is_sent_is_persistent_and_finds_its_queue_again(

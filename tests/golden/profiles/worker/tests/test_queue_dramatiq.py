@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import dramatiq
 import pytest
-from dramatiq.broker import Broker, MessageProxy
+import structlog
+from dramatiq.broker import Broker
 from structlog.testing import capture_logs
 
 from invoiceflow import direct, queue, queue_dramatiq, queue_redis, runner
@@ -23,6 +25,9 @@ LIBRARY: Any = next(
 )
 """The library's broker under this service's."""
 
+WORKS: Any = getattr(queue_redis, "WorkerBroker", queue_redis.Broker)
+"""The broker of a worker."""
+
 seen: list[str] = []
 gate = asyncio.Event()
 
@@ -35,6 +40,11 @@ async def strike() -> None:
 @queue.job()
 async def note(word: str) -> None:
     seen.append(word)
+
+
+@queue.job()
+async def tell() -> None:
+    seen.append(str(structlog.contextvars.get_contextvars().get("request_id")))
 
 
 @queue.job()
@@ -177,17 +187,70 @@ async def test_a_retry_that_cannot_be_sent_is_held_until_it_can(
 
 
 async def test_what_moves_within_a_worker_is_not_run_before_it_has_left_its_place(
-    monkeypatch: pytest.MonkeyPatch,
+    attached: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    moving = queue_dramatiq.Moving()
+    monkeypatch.setattr(queue_dramatiq, "Moving", lambda: moving)
     monkeypatch.setattr(queue_dramatiq, "MOVE_SECONDS", 3600)
-    attempts = queue_dramatiq.Attempts()
-    broker = Broker(middleware=[attempts])
-    message = MessageProxy(dramatiq.Message("queue", "job", (), {}, {}))
-    broker.emit_before("enqueue", message, None)
-    running = asyncio.create_task(
-        queue_dramatiq.in_thread(lambda: attempts.before_process_message(broker, message))
-    )
-    await until(lambda: attempts.moved._waiters)  # type: ignore[attr-defined]
-    assert not running.done()
-    broker.emit_after("ack", message)
-    await asyncio.wait_for(running, 30)
+    async with working(attached):  # what other tests left
+        await until(lambda: empty(attached))
+    message = dramatiq.Message[None]("queue", "job", (), {}, {}, await put(strike))
+    moving.before_enqueue(Broker(middleware=[]), message, None)
+    async with working(attached):
+        await until(lambda: moving.moved._waiters)  # type: ignore[attr-defined]
+        assert seen == []
+        moving.after_ack(Broker(middleware=[]), message)
+        await until(lambda: seen == ["strike"])
+
+
+async def test_a_job_has_no_ids_of_the_one_before_it() -> None:
+    worker: Any = SimpleNamespace(queue_prefetch=1)
+    jobs = queue_dramatiq.Jobs(Broker(middleware=[]), worker, asyncio.Event())
+    with structlog.contextvars.bound_contextvars(request_id="of-the-first"):
+        jobs._start(tell())
+    await until(lambda: seen == ["None"])
+    await until(lambda: not jobs.hand)
+
+
+async def test_what_is_done_is_acknowledged_once_that_can_be(
+    attached: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledge = WORKS.acknowledge
+    failures: list[Exception] = [RuntimeError("away"), Unavailable("it")]
+
+    async def fail(self: Any, messages: list[Any]) -> None:
+        if failures:
+            raise failures.pop()
+        await acknowledge(self, messages)
+
+    monkeypatch.setattr(WORKS, "acknowledge", fail)
+    for _ in range(2):
+        await put(strike)
+    with capture_logs() as lines:
+        async with working(attached):
+            await until(lambda: seen == ["strike", "strike"])
+    assert [line["event"] for line in lines].count("worker.interrupted") == 2
+    assert await empty(attached)
+    async with working(attached):
+        await until(lambda: empty(attached))
+    assert seen == ["strike", "strike"]
+
+
+async def test_what_waits_for_others_to_be_acknowledged_with_is_not_left_behind(
+    attached: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_dramatiq, "TOGETHER_SECONDS", 3600)
+    ended: list[int] = []
+    acknowledge = WORKS.acknowledge
+
+    async def counted(self: Any, messages: list[Any]) -> None:
+        ended.append(len(messages))
+        await acknowledge(self, messages)
+
+    monkeypatch.setattr(WORKS, "acknowledge", counted)
+    for _ in range(3):
+        await put(strike)
+    async with working(attached.model_copy(update={"worker_concurrency": 2})):
+        await until(lambda: len(seen) == 3)
+    assert ended == [2, 1]
+    assert await empty(attached)

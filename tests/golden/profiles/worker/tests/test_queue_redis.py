@@ -206,6 +206,25 @@ async def test_a_job_that_ends_while_it_is_rescued_is_not_run_again(
     assert await stored() == {}
 
 
+async def test_what_is_done_leaves_the_hand_that_took_it_unless_it_was_rescued(
+    broker: queue_redis.Broker,
+) -> None:
+    for _ in range(3):
+        publish(broker)
+    consumer: Consumer = broker.consume(QUEUE, 3)
+    messages = [next(consumer) for _ in range(3)]
+    for message in messages:
+        message.consumer = consumer
+    broker.consume(QUEUE)  # it has another name
+    async with redis.commands() as client:
+        hand = f"dramatiq:__acks__.{consumer.broker.broker_id}.{QUEUE}"
+        await client.srem(hand, messages[1].options["redis_message_id"])
+    await broker.acknowledge(messages)
+    assert await stored() == {WAITING: 1}
+    assert (await left(broker))[1] == []
+    assert consumer.outstanding_message_count == 0
+
+
 async def test_a_worker_looks_for_dead_ones_again_and_again(
     attached: Settings, broker: queue_redis.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

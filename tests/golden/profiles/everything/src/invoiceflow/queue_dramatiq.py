@@ -1,13 +1,13 @@
 """Jobs by dramatiq: what RabbitMQ and Redis have in common."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
 from contextlib import suppress
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from queue import PriorityQueue
 from threading import Condition, Thread
 from typing import Any, TypeVar
 
@@ -15,17 +15,18 @@ import dramatiq
 import structlog
 from croniter import croniter
 from dramatiq.broker import Broker
-from dramatiq.middleware import CurrentMessage, Middleware, SkipMessage
+from dramatiq.middleware import Middleware
 
 from . import outbox, resources, runner
 from .config import Settings
-from .runner import DeadLetter, Message, Task
+from .runner import DeadLetter, Message
 
 T = TypeVar("T")
 
 IDLE_MILLISECONDS = 500  # how long an idle thread takes to notice that it should stop
 MOVE_SECONDS = 5  # longest wait until what was put elsewhere is acknowledged where it was
 RETRY_SECONDS = 1
+TOGETHER_SECONDS = 0.003  # what was done quicker waits so long for others, to be acknowledged with
 MISSED = timedelta(minutes=10)  # a time that no clock saw for longer stays missed
 
 log = structlog.get_logger()
@@ -49,68 +50,164 @@ def again(message: Any) -> int | None:
     return int(runner.later(attempts - 1) * 1000)
 
 
-class Attempts(Middleware):
-    """Tries what failed again, later and later; what a stop interrupted, at once."""
+def patiently(id: str, function: Callable[[], T]) -> T:
+    """Do it for this job, however often that must be tried.
+
+    The library would count a job as done whose retry could not be sent.
+    """
+    while True:
+        try:
+            return function()
+        except Exception as error:  # the client's and the library's alike
+            log.warning("job.held", job_id=id, reason=repr(error))
+            time.sleep(RETRY_SECONDS)
+
+
+class Patient:
+    """A worker's broker: what it has to put back it puts back, however long that takes."""
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        enqueue = partial(super().enqueue, message, delay=delay)  # type: ignore[misc]
+        return patiently(message.message_id, enqueue)
+
+
+class Moving(Middleware):
+    """What was put elsewhere, and not acknowledged yet where it was."""
 
     def __init__(self) -> None:
-        self.moving: set[str] = set()
+        self.ids: set[str] = set()
         self.moved = Condition()
 
     def before_enqueue(self, broker: Broker, message: Any, delay: int | None) -> None:
         with self.moved:
-            self.moving.add(message.message_id)
+            self.ids.add(message.message_id)
 
     def after_ack(self, broker: Broker, message: Any) -> None:
         with self.moved:
-            self.moving.discard(message.message_id)
+            self.ids.discard(message.message_id)
             self.moved.notify_all()
 
-    def before_process_message(self, broker: Broker, message: Any) -> None:
+    def wait(self, id: str) -> None:
         with self.moved:
+            self.moved.wait_for(lambda: id not in self.ids, MOVE_SECONDS)
+
+
+class Jobs(PriorityQueue[Any]):
+    """What the library's threads would do, on the event loop: it runs what consumers put here."""
+
+    def __init__(self, broker: Any, worker: dramatiq.Worker, stopping: asyncio.Event) -> None:
+        super().__init__()
+        self.broker = broker
+        self.worker = worker
+        self.stopping = stopping
+        self.loop = asyncio.get_running_loop()
+        self.moving = Moving()
+        broker.add_middleware(self.moving)
+        self.woken = False
+        self.hand: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[None]] = set()
+        self.done: list[Any] = []
+        self.waiting = self.loop.call_soon(self._acknowledge)
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        # After an outage there is another consumer, which knows nothing of this one's messages.
+        item.message.consumer = self.worker.consumers[item.message.queue_name].consumer
+        super().put(item)
+        if not self.woken:
+            self.woken = True
+            self.loop.call_soon_threadsafe(self._begin)
+
+    async def stop(self, grace: float) -> None:
+        """Wait for the jobs in hand, and after the grace give them back."""
+        self.loop.call_later(grace, lambda: [task.cancel() for task in self.running])
+        self._acknowledge()
+        while self.hand:
+            await asyncio.wait(self.hand)
+
+    def _begin(self) -> None:
+        self.woken = False
+        most = self.worker.queue_prefetch
+        while len(self.hand) < most and not self.empty() and not self.stopping.is_set():
+            self._start(self._handle(self.get_nowait().message))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        # In a context of its own: none has the ids of the job that ended when it began.
+        task = self.loop.create_task(coroutine, context=Context())
+        self.hand.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self.hand.discard(task)
+        self._begin()
+
+    async def _handle(self, message: Any) -> None:
+        """Try again what failed, later and later; what a stop interrupted, at once."""
+        began = self.loop.time()
+        id = message.message_id
+        if id in self.moving.ids:
             # If it killed the process while it still stands where it was, there would be two of it.
-            self.moved.wait_for(lambda: message.message_id not in self.moving, MOVE_SECONDS)
+            await in_thread(partial(self.moving.wait, id))
         if getattr(message, "redelivered", False):  # by RabbitMQ: its worker died
-            delay = again(message)
-            event = "job.failed" if delay is None else "job.rescued"
-            log.warning(event, job=message.actor_name, job_id=message.message_id)
-            if delay is None:
-                message.fail()
-            else:
-                # Apart from its neighbours, lest it kill the next worker before they are done.
-                broker.enqueue(message, delay=delay)
-                raise SkipMessage
+            # Apart from its neighbours, lest it kill the next worker before they are done.
+            await self._again(message)
+            event = "job.failed" if message.failed else "job.rescued"
+            log.warning(event, job=message.actor_name, job_id=id)
+        else:
+            try:
+                await self._run(message)
+            except asyncio.CancelledError:
+                await in_thread(partial(self.broker.enqueue, message))
+            except Exception:
+                await self._again(message)
+        if message.failed:
+            await in_thread(partial(patiently, id, partial(message.consumer.nack, message)))
+            return
+        self.done.append(message)
+        quick = self.loop.time() - began < TOGETHER_SECONDS
+        if not quick or len(self.done) >= self.worker.queue_prefetch or self.stopping.is_set():
+            self._acknowledge()
+        elif len(self.done) == 1:
+            self.waiting = self.loop.call_later(TOGETHER_SECONDS, self._acknowledge)
 
-    def after_process_message(
-        self,
-        broker: Broker,
-        message: Any,
-        *,
-        result: object = None,
-        exception: BaseException | None = None,
-    ) -> None:
-        if isinstance(exception, CancelledError):
-            broker.enqueue(message)
-        elif exception:
-            delay = again(message)
-            if delay is None:
-                message.fail()
-            else:
-                broker.enqueue(message, delay=delay)
+    async def _run(self, message: Any) -> None:
+        this = asyncio.current_task()
+        assert this  # noqa: S101
+        self.running.add(this)
+        try:
+            if self.stopping.is_set():
+                raise asyncio.CancelledError
+            values = dict(message.kwargs)
+            if key := values.pop("key", None):
+                await outbox.started(message.message_id, key)
+            attempt = message.options.get("attempts", 0) + 1
+            task = runner.TASKS[message.actor_name]
+            await task.run(job_id=message.message_id, attempt=attempt, **values)
+        finally:
+            self.running.discard(this)
 
+    async def _again(self, message: Any) -> None:
+        delay = again(message)
+        if delay is None:
+            message.fail()
+        else:
+            await in_thread(partial(self.broker.enqueue, message, delay=delay))
 
-class Patient:
-    """A worker's broker: what it has to put back it puts back, however long that takes.
+    def _acknowledge(self) -> None:
+        self.waiting.cancel()
+        if self.done:
+            self._start(self._acknowledged(self.done))
+            self.done = []
 
-    The library would count a job as done whose retry could not be sent.
-    """
-
-    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+    async def _acknowledged(self, messages: list[Any]) -> None:
         while True:
             try:
-                return super().enqueue(message, delay=delay)  # type: ignore[misc]
-            except Exception as error:  # the client's and the library's alike
-                log.warning("job.held", job_id=message.message_id, reason=repr(error))
-                time.sleep(RETRY_SECONDS)
+                await self.broker.acknowledge(messages)
+                break
+            except Exception as error:  # whatever the client raises: they stay in hand
+                log.warning("worker.interrupted", reason=str(error) or type(error).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+        for message in messages:
+            self.moving.after_ack(self.broker, message)
 
 
 async def serve(
@@ -121,14 +218,9 @@ async def serve(
     beside: list[Coroutine[Any, Any, None]],
 ) -> None:
     """Run the jobs of a queue until told to stop, and these beside them."""
-    # What it says of a failed job, job.failed and job.retried say better.
-    logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
-    running: set[asyncio.Task[None]] = set()
-    for middleware in (CurrentMessage(), Attempts()):
-        broker.add_middleware(middleware)
     for task in runner.TASKS.values():
-        dramatiq.Actor(
-            _actor(task, asyncio.get_running_loop(), running, stopping),
+        dramatiq.Actor[..., None](
+            task.function,  # is not called: the library refuses jobs that it does not know
             actor_name=task.name,
             broker=broker,
             options={},
@@ -140,16 +232,16 @@ async def serve(
         broker, worker_threads=settings.worker_concurrency, worker_timeout=IDLE_MILLISECONDS
     )
     worker.queue_prefetch = settings.worker_concurrency  # what waits should wait for any worker
+    worker.worker_threads = 0
+    worker.work_queue = jobs = Jobs(broker, worker, stopping)
     worker.start()
     helpers = [asyncio.create_task(helper) for helper in beside]
     log.info("worker.started", queues=[queue])
     await stopping.wait()
-    asyncio.get_running_loop().call_later(
-        settings.grace_seconds, lambda: [task.cancel() for task in running]
-    )
+    await jobs.stop(settings.grace_seconds)
 
     def stop() -> None:
-        worker.stop(timeout=2**31)  # the grace is kept by others: a thread ends with its job
+        worker.stop(timeout=2**31)  # consumers end within their timeouts
         broker.close()
 
     await in_thread(stop)
@@ -196,35 +288,6 @@ async def in_thread(function: Callable[[], T]) -> T:
 
     Thread(target=run, daemon=True).start()
     return await done
-
-
-def _actor(
-    task: Task[Any],
-    loop: asyncio.AbstractEventLoop,
-    running: set[asyncio.Task[None]],
-    stopping: asyncio.Event,
-) -> Callable[..., None]:
-    async def run(message_id: str, attempt: int, key: str | None, values: dict[str, Any]) -> None:
-        this = asyncio.current_task()
-        assert this  # noqa: S101
-        running.add(this)
-        try:
-            if key:
-                await outbox.started(message_id, key)
-            await task.run(job_id=message_id, attempt=attempt, **values)
-        finally:
-            running.discard(this)
-
-    def function(key: str | None = None, **values: Any) -> None:
-        if stopping.is_set():
-            raise CancelledError  # begun by a thread that has not noticed yet
-        message = CurrentMessage.get_current_message()
-        assert message  # noqa: S101
-        attempt = message.options.get("attempts", 0) + 1
-        job = run(message.message_id, attempt, key, values)
-        asyncio.run_coroutine_threadsafe(job, loop).result()
-
-    return function
 
 
 def _times(cron: str, last: datetime, now: datetime) -> list[datetime]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
@@ -53,6 +54,32 @@ class Broker(rabbitmq.RabbitmqBroker):
         return self.channel.queue_declare(xq_name(queue_name), durable=True, arguments=arguments)
 
 
+class Publisher(Broker):
+    """One connection, used by one thread after the other."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.state = SimpleNamespace()  # type: ignore[assignment]  # the library's is a thread's
+        self.lock = Lock()
+        self.used = time.monotonic()
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        with self.lock:
+            if time.monotonic() - self.used > HEARTBEAT_SECONDS:
+                del self.connection  # it answered no heartbeat: the server has given it up
+            sent = super().enqueue(message, delay=delay)
+            self.used = time.monotonic()
+            return sent
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        with self.lock:
+            return super().consume(queue_name, prefetch, timeout)
+
+    def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
+        for id, job in messages:
+            self.enqueue(queue_dramatiq.message(self.jobs, id, job))
+
+
 class Consumer(rabbitmq._RabbitmqConsumer):
     def ack(self, message: Any) -> None:
         """Acknowledge it, and at once where what is held back waits: only this thread does."""
@@ -65,10 +92,20 @@ class Consumer(rabbitmq._RabbitmqConsumer):
         except pika.exceptions.AMQPError as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
 
+    def acknowledge(self, tags: Sequence[int]) -> None:
+        """Acknowledge these, all that the connection knows of, in one write."""
+        self.known_tags.difference_update(tags)
+        *others, last = tags
+        for tag in others:
+            self.channel._impl.basic_ack(tag)  # without waiting until it is written
+        self.channel.basic_ack(last)
+
     def requeue(self, messages: Iterable[Any]) -> None:
         """Send what was not begun anew when the worker stops: returned, it would count as tried."""
         unbegun = list(messages)
-        if not unbegun or self.queue_name != self.broker.jobs:
+        if self.queue_name != self.broker.jobs:
+            return
+        if not unbegun and not self.channel.get_waiting_message_count():
             return
         # Of a connection that is gone the server has taken them back.
         with suppress(AssertionError, ConnectionClosed, pika.exceptions.AMQPError):
@@ -79,26 +116,17 @@ class Consumer(rabbitmq._RabbitmqConsumer):
                 self.ack(message)
 
 
-class WorkerBroker(Patient, Broker):
+class WorkerBroker(Patient, Publisher):
     consumer_class = Consumer
 
-
-class Publisher(Broker):
-    """One connection, used by one thread after the other."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.state = SimpleNamespace()  # type: ignore[assignment]  # the library's is a thread's
-        self.lock = Lock()
-        self.used = time.monotonic()
-
-    def publish(self, messages: Sequence[tuple[str, Message]]) -> None:
-        with self.lock:
-            if time.monotonic() - self.used > HEARTBEAT_SECONDS:
-                del self.connection  # it answered no heartbeat: the server has given it up
-            for id, job in messages:
-                self.enqueue(queue_dramatiq.message(self.jobs, id, job))
-            self.used = time.monotonic()
+    async def acknowledge(self, messages: Iterable[Any]) -> None:
+        hands = defaultdict(list)
+        for message in messages:
+            hands[message.consumer].append(message._tag)
+        for consumer, tags in hands.items():
+            # Of a connection that is gone the server has taken them back.
+            with suppress(pika.exceptions.ConnectionWrongStateError):
+                consumer.connection.add_callback_threadsafe(partial(consumer.acknowledge, tags))
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:

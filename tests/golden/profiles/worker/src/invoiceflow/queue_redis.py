@@ -4,7 +4,8 @@ import asyncio
 import copy
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -42,6 +43,12 @@ redis.call('hset', KEYS[3] .. '.msgs', ARGV[1], ARGV[2])
 if ARGV[3] == '' then redis.call('rpush', KEYS[3], ARGV[1])
 else redis.call('zadd', KEYS[3], ARGV[3], ARGV[1]) end
 return 1
+"""
+# Forget what is done, unless another has it by now.
+ACKNOWLEDGE = """
+for _, own in ipairs(ARGV) do
+    if redis.call('srem', KEYS[1], own) == 1 then redis.call('hdel', KEYS[2], own) end
+end
 """
 REPLAY = """
 if redis.call('zrem', KEYS[1], ARGV[1]) == 0 then return 0 end
@@ -87,6 +94,17 @@ class Broker(Patient, RedisBroker):
         own = copy.copy(self)
         own.broker_id = self.names[queue_name] = str(uuid.uuid4())
         return super(Broker, own).consume(queue_name, prefetch, timeout)
+
+    async def acknowledge(self, messages: Iterable[Any]) -> None:
+        hands = defaultdict(list)
+        for message in messages:
+            name = message.consumer.broker.broker_id
+            hands[_hand(name, WAITING)].append(message.options["redis_message_id"])
+        async with commands() as client:
+            for hand, own in hands.items():
+                await client.eval(ACKNOWLEDGE, 2, hand, f"{WAITING}.msgs", *own)
+        for message in messages:
+            message.consumer.queued_message_ids.discard(message.message_id)
 
     def close(self) -> None:
         self.client.close()
@@ -164,7 +182,7 @@ async def _rescue_once(silence: float) -> None:
         silent: Any = await client.zrangebyscore(HEARTBEATS, 0, now - int(silence * 1000))
         for name in silent:
             for queue in (WAITING, DELAYED):
-                hand = f"{NAMESPACE}:__acks__.{name.decode()}.{queue.removeprefix(NAMESPACE + ':')}"
+                hand = _hand(name.decode(), queue)
                 for own in await client.smembers(hand):
                     data: Any = await client.hget(f"{queue}.msgs", own)
                     if data is None:
@@ -177,6 +195,11 @@ async def _rescue_once(silence: float) -> None:
         if old:
             await client.zrem(DEAD, *old)
             await client.hdel(f"{DEAD}.msgs", *old)
+
+
+def _hand(name: str, queue: str) -> str:
+    """What the consumer of this name has taken from a queue."""
+    return f"{NAMESPACE}:__acks__.{name}.{queue.removeprefix(NAMESPACE + ':')}"
 
 
 def _rescued(queue: str, data: bytes, now: int) -> tuple[str, str, bytes]:
