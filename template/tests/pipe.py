@@ -16,6 +16,7 @@ class Pipe:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.connections = 0  # so far
+        self.answers = 0  # pieces that came from the service so far
         self.delay = 0.0  # seconds that it holds back whatever comes from the service
         self.holding = asyncio.Event()  # set once it hangs and something waits in it
         self._serving: set[asyncio.Future[object]] = set()
@@ -83,6 +84,7 @@ class Pipe:
                 if not self._flowing.is_set():
                     self.holding.set()
                     await self._flowing.wait()
+                self.answers += answers
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)
                 writer.write(data)

@@ -5,6 +5,7 @@ from itertools import zip_longest
 
 from .catalogue import check, require
 from .kit import Kit
+from .platform import Client, until
 
 
 def same(one: Sequence[str], other: Sequence[str]) -> None:
@@ -30,3 +31,30 @@ async def deaths(kit: Kit) -> str:
     kills = told.tellings["killed"].kills
     require(kills, "the story has no step at which a process could be killed")
     return f"{kills} processes killed between steps, {len(told.transcript('one'))} answers the same"
+
+
+@check("VI-3", 46, 105, 114, needs=("web", "worker", "story.enqueue"))
+async def no_stale_answer(kit: Kit) -> str:
+    """What a worker has written every replica says from then on, whatever it said before."""
+    done = kit.offered("done")
+    async with kit.deploy() as deploy:
+        views = [Client(deploy) for _ in range(2)]
+        for view in views:
+            (view.balancer.fixed,) = await deploy.up("web")
+        about = await kit.offered("enqueue")(views[0], 1)
+        others = await deploy.up(*kit.serving_but("web"))
+        worker = next(one for one in others if one.type == "worker")
+        looks = 0
+
+        async def worked() -> bool:
+            nonlocal looks
+            looks += 1
+            for view in views:
+                await done(view, about)  # and may keep what it was answered
+            return worker.said("job.done") is not None
+
+        await until(worked, "a job is done")
+        require(looks > 1, "the job was done, and there was no worker")
+        for view in views:
+            require(await done(view, about), "a job is done, and a replica says that it is not")
+    return f"{looks} looks at {len(views)} replicas until a job was done, then the same from both"

@@ -86,6 +86,9 @@ def production_server(kit: Kit) -> str:
         if isinstance(node, ast.keyword) and node.arg in {"reload", "debug", "use_reloader"}:
             on = getattr(node.value, "value", True) is True
             require(not on, f"{at(kit, path, node)}: {node.arg}=True")
+        if isinstance(node, ast.keyword) and node.arg == "forwarded_allow_ips":
+            everybody = getattr(node.value, "value", "") == "*"
+            require(not everybody, f"{at(kit, path, node)}: any client says where it comes from")
         for name in imported(node):
             require(not SIMPLE.match(name), f"{at(kit, path, node)}: {name}")
     return f"{len(kit.procfile)} commands, {read} lines of what starts them"

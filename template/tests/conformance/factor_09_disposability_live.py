@@ -6,11 +6,12 @@ import signal
 import time
 
 from .catalogue import check, require
-from .kit import Kit
+from .kit import SOON, Kit
 from .platform import Client, Process, until
 
 READY_SECONDS = 5
 READY_CPU_SECONDS = 3
+MOMENTS = (0, 0.15, 0.3)  # seconds into a job: before, at and after what could be too early
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
 
@@ -146,25 +147,26 @@ def rollout(kit: Kit) -> dict[str, float]:
 @check("IX-4", 13, 62, needs=("worker", "story.enqueue"))
 async def crash(kit: Kit) -> str:
     """A worker that is killed in the middle of its jobs loses none: others do them."""
-    async with kit.deploy(variables={"WORKER_STALLED_SECONDS": "2"}) as deploy:
+    async with kit.deploy(variables=SOON) as deploy:
         await deploy.up(*kit.serving_but("worker"))
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, 8)
-        deploy.slow(0.05)
-        victim = await deploy.start("worker")
-        await victim.event("job.started")
-        await victim.kill()
-        begun = [one["job_id"] for one in victim.events if one["event"] == "job.started"]
-        ended = [one["job_id"] for one in victim.events if one["event"] == "job.done"]
-        interrupted = set(begun) - set(ended)
-        require(interrupted, "the worker had finished what it had begun before it was killed")
+        deploy.slow(0.1)
+        interrupted = set()
+        for pause in MOMENTS:
+            victim = await deploy.start("worker")
+            await victim.event("job.started")
+            await asyncio.sleep(pause)
+            await victim.kill()
+            begun = {one["job_id"] for one in victim.events if one["event"] == "job.started"}
+            ended = {one["job_id"] for one in victim.events if one["event"] == "job.done"}
+            interrupted |= begun - ended
+        require(interrupted, "every job was done before its worker was killed")
         deploy.slow(0)
         await deploy.start("worker")
         done = kit.offered("done")
-        await until(
-            lambda: done(client, about), "every job is done after its worker was killed", 60
-        )
-    return f"{len(interrupted)} jobs in hand when it was killed, all {len(about)} done"
+        await until(lambda: done(client, about), "every job of a killed worker is done", 60)
+    return f"{len(MOMENTS)} kills, {len(interrupted)} jobs in hand, all {len(about)} done"
 
 
 @check("IX-5", 58, 59, 60, needs=("worker",))
@@ -175,8 +177,8 @@ async def worker_stops(kit: Kit) -> str:
         await deploy.up(*kit.serving_but("worker"))
         client = Client(deploy)
         about = await enqueue(client, 24) if enqueue else []
-        deploy.slow(0.03)
-        worker = await deploy.start("worker", WORKER_CONCURRENCY="2")
+        deploy.slow(0.1)  # a job takes longer than the grace, so that some are given back
+        worker = await deploy.start("worker", WORKER_CONCURRENCY="2", GRACE_SECONDS="0.2")
         await (worker.event("job.started") if enqueue else worker.speaks())
         began = time.monotonic()
         code = await worker.stop(10)

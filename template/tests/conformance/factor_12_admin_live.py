@@ -5,9 +5,10 @@ import time
 
 from .catalogue import check, require
 from .kit import Kit
-from .platform import Client
+from .platform import Client, Deploy, Process, until
 
 WATCH_SECONDS = 2
+PARTS = (0.3, 0.5, 0.7)  # of a release, at which it is broken off
 
 
 @check("XII-1", 72, 73, needs=("release",), fast=True)
@@ -59,6 +60,34 @@ async def schema(kit: Kit) -> str:
         gone = [f"{one.type}: {one.tail()}" for one in started if not one.alive]
         require(not gone, f"ended for want of a schema: {gone}")
     return f"nobody began in {WATCH_SECONDS} s on an empty database, all did once it was released"
+
+
+@check("XII-5", 72, 109, needs=("release", "://"))
+async def broken_off(kit: Kit) -> str:
+    """A release that is broken off says so and leaves nothing half done: the next one succeeds."""
+    async with kit.deploy() as deploy:
+        whole = answers(deploy)
+    for part in PARTS:
+        async with kit.deploy(released=False) as deploy:
+            deploy.slow(0.02)
+            await cut_after(deploy, await deploy.start("release"), int(part * whole))
+            await deploy.mend()
+            deploy.slow(0)
+            await deploy.run("release")
+            await asyncio.gather(*(web.stop() for web in await deploy.up("web")))
+    return f"broken off after {', '.join(f'{part:.0%}' for part in PARTS)}: an error, then well"
+
+
+async def cut_after(deploy: Deploy, release: Process, number: int) -> None:
+    """Break a release off after so many answers of its services; it must end with an error."""
+    await until(lambda: answers(deploy) > number or not release.alive, "a service answers")
+    await deploy.cut()
+    code = await release.ended(60)
+    require(code > 0, f"broken off after {number} answers, it ended with {code}")
+
+
+def answers(deploy: Deploy) -> int:
+    return sum(at.answers for at in deploy.pipes.values())
 
 
 @check("XII-6", 72, needs=("console",), fast=True)

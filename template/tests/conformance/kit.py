@@ -24,6 +24,7 @@ from dev.__main__ import ONE_OFF
 
 # The job of a worker that was killed is another's before the story stops waiting for it.
 SOON = {"WORKER_STALLED_SECONDS": "2"}
+LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
 
 
 @dataclass
@@ -216,7 +217,7 @@ class Kit:
 
 
 def sockets(pid: int) -> set[str]:
-    """Where a process listens: address and port in hexadecimal, as /proc has them."""
+    """Where a process listens: address and port in hexadecimal, as /proc has them, or a file."""
     found = set()
     own = set()
     for one in Path(f"/proc/{pid}/fd").iterdir():
@@ -229,6 +230,10 @@ def sockets(pid: int) -> set[str]:
             words = line.split()
             if words[3] == "0A" and f"socket:[{words[9]}]" in own:
                 found.add(words[1])
+    for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
+        words = line.split()
+        if words[3] == LISTENS and f"socket:[{words[6]}]" in own:
+            found.add(f"unix:{''.join(words[7:]).replace(':', '_')}")
     return found
 
 

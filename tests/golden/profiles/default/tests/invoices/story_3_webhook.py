@@ -49,5 +49,8 @@ async def enqueue(client: Client, number: int) -> list[str]:
 
 async def done(client: Client, about: list[str]) -> bool:
     """Whether every one of these jobs has had its effect."""
-    found = (await client.ask(200, "GET", "/invoices?limit=100")).json()
-    return set(about) <= {one["id"] for one in found if one["status"] == "paid"}
+    for invoice in about:
+        found = await client.ask(200, "GET", f"/invoices/{invoice}")
+        if found.json()["status"] != "paid":
+            return False
+    return True

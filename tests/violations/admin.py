@@ -1,0 +1,189 @@
+"""XII. Admin processes: a one-off that may not run again, or is run by something else."""
+
+from .violation import (
+    BASE,
+    BEFORE_SERVING,
+    POSTGRES,
+    QUEUE,
+    RELEASE,
+    SOURCE,
+    WEB,
+    WORKER,
+    Violation,
+)
+
+UPGRADE = '            command.upgrade(config, "heads")\n'
+CONSOLE = f"{SOURCE}/console.py"
+
+VIOLATIONS = [
+    Violation(
+        name="at-boot",
+        factor="XII",
+        stands_for="a web process that migrates when it starts",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    release.main(settings)\n" + BEFORE_SERVING,
+                "from . import health, parts, problems, resources, server\n",
+                "from . import health, parts, problems, release, resources, server\n",
+            )
+        },
+        killed_by="XII-2",
+    ),
+    Violation(
+        name="worker-makes-tables",
+        factor="XII",
+        stands_for="a worker that makes what it misses",
+        edits={
+            WORKER: (
+                "    resources.load(parts.JOBS)\n",
+                "    resources.load([*parts.JOBS, *parts.TABLES])\n"
+                "    engine = create_engine(postgres.address(settings))\n"
+                "    postgres.Base.metadata.create_all(engine)\n",
+                "from . import parts, queue,",
+                "from sqlalchemy import create_engine\n\nfrom . import parts, postgres, queue,",
+            )
+        },
+        killed_by="XII-2",
+    ),
+    Violation(
+        name="no-lock",
+        factor="XII",
+        stands_for="two releases at once that migrate together",
+        edits={RELEASE: ("            connection.execute(text(LOCK))\n", "")},
+        killed_by="XII-1",
+    ),
+    Violation(
+        name="not-idempotent",
+        factor="XII",
+        stands_for="a release that can be run once",
+        edits={
+            RELEASE: (
+                UPGRADE,
+                UPGRADE
+                + '            connection.exec_driver_sql("create table released (id integer)")\n'
+                + "            connection.commit()\n",
+            )
+        },
+        killed_by="XII-1",
+    ),
+    Violation(
+        name="seeds-again",
+        factor="XII",
+        stands_for="a release that adds its first data each time",
+        edits={
+            RELEASE: (
+                UPGRADE,
+                f"{UPGRADE}            connection.exec_driver_sql(SEED)\n"
+                "            connection.commit()\n",
+                "\nlog =",
+                '\nSEED = "insert into invoices (customer, amount_cents, due_on) " + (\n'
+                "    \"values ('Somebody', 100, '2030-01-01')\"\n)\nlog =",
+            )
+        },
+        killed_by="XII-1",
+    ),
+    Violation(
+        name="says-well",
+        factor="XII",
+        stands_for="a release that failed and says that it did not",
+        edits={
+            RELEASE: (
+                "reason=str(error.orig).strip())\n        return 1\n",
+                "reason=str(error.orig).strip())\n        return 0\n",
+            )
+        },
+        killed_by="XII-1",
+    ),
+    Violation(
+        name="half-done",
+        factor="XII",
+        stands_for="a migration that fails and leaves its first half",
+        edits={
+            RELEASE: (
+                "connect_args=postgres.KEEPALIVE)",
+                'connect_args=postgres.KEEPALIVE, isolation_level="AUTOCOMMIT")',
+            )
+        },
+        killed_by="XII-5",
+    ),
+    Violation(
+        name="ready-without-schema",
+        factor="XII",
+        stands_for="traffic before the tables are there",
+        edits={
+            POSTGRES: (
+                "    if applied & older or len(applied) < len(heads):\n",
+                "    if applied & older:\n",
+            )
+        },
+        killed_by="XII-2",
+    ),
+    Violation(
+        name="console-for-people",
+        factor="XII",
+        stands_for="a console that a script cannot use",
+        edits={CONSOLE: ("            if sys.stdin.isatty():\n", "            if sys.stdin:\n")},
+        killed_by="XII-6",
+    ),
+    Violation(
+        name="console-without-config",
+        factor="XII",
+        stands_for="a console that is not attached to anything",
+        edits={
+            CONSOLE: (
+                "        runner.run(attached.__aenter__())\n",
+                "",
+                "            runner.run(attached.__aexit__(None, None, None))\n",
+                "            del attached\n",
+            )
+        },
+        killed_by="XII-6",
+    ),
+    Violation(
+        name="worker-before-schema",
+        factor="XII",
+        stands_for="a worker that falls over an old schema",
+        edits={
+            QUEUE: (
+                "        if not await runner.reached(stopping):\n            return\n",
+                "",
+                '            log.warning("worker.interrupted", reason=str(error) or type(',
+                "            raise\n            dict(reason=str(error) or type(",
+            )
+        },
+        killed_by="XII-2",
+    ),
+    Violation(
+        name="job-image",
+        factor="XII",
+        stands_for="a migration from another image",
+        edits={f"{BASE}/release.yaml": ("image: service", "image: service-migrations")},
+        killed_by="XII-3",
+    ),
+    Violation(
+        name="init-container",
+        factor="XII",
+        stands_for="every replica migrates",
+        edits={
+            f"{BASE}/web.yaml": (
+                "      containers:\n",
+                "      initContainers:\n"
+                "        - {name: migrate, image: service, args: [release]}\n      containers:\n",
+            )
+        },
+        killed_by="XII-7",
+    ),
+    Violation(
+        name="psql-by-hand",
+        factor="XII",
+        stands_for="a README by which data is repaired by hand",
+        edits={
+            "README.md": (
+                "",
+                "\n```\npsql \"$DATABASE_URL\" -c 'update invoices set status = paid'\n```\n",
+            )
+        },
+        killed_by="XII-8",
+    ),
+]

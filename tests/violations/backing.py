@@ -1,0 +1,186 @@
+"""IV. Backing services: one that is late, away, hung or another is noticed by the wrong people."""
+
+from .violation import HEALTH, INVOICES, POSTGRES, PROBLEMS, QUEUE, SOURCE, WEB, Violation
+
+REDIS = f"{SOURCE}/redis.py"
+INTERRUPTED = (
+    '            log.warning("worker.interrupted", reason=str(error) or type(error).__name__)\n'
+)
+POOLED = "        max_overflow=0,\n        pool_size=settings.database_pool_size,\n"
+VIOLATIONS = [
+    Violation(
+        name="redis-hardcoded",
+        factor="IV",
+        stands_for="ignores REDIS_URL",
+        edits={REDIS: ("settings.redis_url.get_secret_value()", '"{REDIS_URL}"')},
+        killed_by="IV-1",
+        answers={"services": ["postgres", "redis"]},
+    ),
+    Violation(
+        name="connect-once",
+        factor="IV",
+        stands_for="never connects again",
+        edits={
+            POSTGRES: (
+                '"async_creator_fn": Connection.connect,',
+                '"async_creator_fn": _once,',
+                POOLED,
+                "        max_overflow=0,\n        pool_size=1,\n",
+                "",
+                "\n\n_first: list[AsyncConnection[TupleRow]] = []\n\n\n"
+                "async def _once(*words: str, **more: object) -> AsyncConnection[TupleRow]:\n"
+                "    if not _first:\n"
+                "        _first.append(await Connection.connect(*words, **more))\n"
+                "    return _first[0]\n",
+            )
+        },
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="live-needs-db",
+        factor="IV",
+        stands_for="a restart storm in an outage",
+        edits={
+            HEALTH: (
+                "async def live() -> JSONResponse:\n",
+                "async def live() -> JSONResponse:\n    await postgres.ping()\n",
+                "from . import parts, resources\n",
+                "from . import parts, postgres, resources\n",
+            )
+        },
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="ready-always",
+        factor="IV",
+        stands_for="traffic to a replica that never reached its database",
+        edits={HEALTH: ("reached: bool = False", "reached: bool = True")},
+        killed_by="IV-3",
+    ),
+    Violation(
+        name="boot-needs-db",
+        factor="IV",
+        stands_for="a crash loop when a service is late",
+        edits={
+            WEB: (
+                "        async with resources.attach(settings):\n",
+                "        async with resources.attach(settings):\n"
+                "            for resource in resources.load(parts.RESOURCES):\n"
+                "                await resource.ping()\n",
+            )
+        },
+        killed_by="IV-3",
+    ),
+    Violation(
+        name="worker-needs-db",
+        factor="IV",
+        stands_for="a worker that crashes when its database is late",
+        edits={
+            QUEUE: (
+                "    app = _app()\n    while",
+                "    await resources.load(parts.RESOURCES)[0].ping()\n    app = _app()\n    while",
+                "from . import runner\n",
+                "from . import parts, resources, runner\n",
+            )
+        },
+        killed_by="IV-3",
+    ),
+    Violation(
+        name="worker-ends-in-outage",
+        factor="IV",
+        stands_for="a worker that somebody has to start again",
+        edits={QUEUE: (INTERRUPTED, f"{INTERRUPTED}            raise\n")},
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="no-retry-after",
+        factor="IV",
+        stands_for="a client that is not told when to come again",
+        edits={PROBLEMS: ('{"Retry-After": "1"}', "None")},
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="outage-is-500",
+        factor="IV",
+        stands_for="an outage that looks like a bug",
+        edits={PROBLEMS: ('problem(503, f"{error}: try again."', 'problem(500, f"{error}."')},
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="outage-is-empty",
+        factor="IV",
+        stands_for="no invoices where there is no database",
+        edits={
+            INVOICES: (
+                "    async with transaction() as session:\n        return [Invoice.",
+                "    with contextlib.suppress(Unavailable):\n"
+                "        async with transaction() as session:\n            return [Invoice.",
+                "store.newest(session, limit=limit)]\n",
+                "store.newest(session, limit=limit)]\n    return []\n",
+                "import uuid\n",
+                "import contextlib\nimport uuid\n",
+                "from . import store\n",
+                "from ..resources import Unavailable\nfrom . import store\n",
+            )
+        },
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="no-deadline",
+        factor="IV",
+        stands_for="a request that waits as long as its database does",
+        edits={
+            POSTGRES: (
+                "asyncio.timeout(_timeout) as deadline",
+                "asyncio.timeout(None) as deadline",
+            ),
+            f"{SOURCE}/middleware.py": (
+                "loop.call_later(self.timeout, expire)",
+                "loop.call_later(3600, expire)",
+            ),
+        },
+        killed_by="IV-4",
+    ),
+    Violation(
+        name="blocking-driver",
+        factor="IV",
+        stands_for="one hung query that stops every request",
+        edits={
+            INVOICES: (
+                "    async with transaction() as session:\n        return [Invoice.",
+                "    url = request.app.state.settings.database_url.get_secret_value()\n"
+                "    with psycopg.connect(url) as connection:\n"
+                '        connection.execute("select 1")\n'
+                "    async with transaction() as session:\n        return [Invoice.",
+                "async def newest(",
+                "async def newest(request: Request, ",
+                "HTTPException, Query\n",
+                "HTTPException, Query, Request\n",
+                "from fastapi",
+                "import psycopg\nfrom fastapi",
+            )
+        },
+        killed_by="IV-4",
+    ),
+    Violation(
+        name="ready-follows-db",
+        factor="IV",
+        stands_for="an outage that takes every replica out of service at once",
+        edits={
+            HEALTH: (
+                "    if not state.reached:\n",
+                "    if state.reached:\n        await postgres.ping()\n    if not state.reached:\n",
+                "from . import parts, resources\n",
+                "from . import parts, postgres, resources\n",
+            )
+        },
+        killed_by="IV-2",
+    ),
+    Violation(
+        name="worker-deaf-after-outage",
+        factor="IV",
+        stands_for="a worker that lives on and takes no job any more",
+        edits={QUEUE: (INTERRUPTED, f"{INTERRUPTED}            await stopping.wait()\n")},
+        killed_by="IV-2",
+    ),
+]

@@ -1,0 +1,106 @@
+"""V. Build, release, run: what runs is not what was built, or does not say its release."""
+
+from .violation import BASE, BEFORE_SERVING, HEALTH, LOGS, PIPELINE, WEB, Violation
+
+VIOLATIONS = [
+    Violation(
+        name="build-at-run",
+        factor="V",
+        stands_for="compiles at start",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    compileall.compile_dir(Path(__file__).parent, quiet=2)\n" + BEFORE_SERVING,
+                "import asyncio\n",
+                "import asyncio\nimport compileall\n",
+                "import math\n",
+                "import math\nfrom pathlib import Path\n",
+            )
+        },
+        killed_by="V-1",
+    ),
+    Violation(
+        name="no-release-id",
+        factor="V",
+        stands_for="lines without their release",
+        edits={LOGS: ("_identity.update(release=settings.release_id, ", "_identity.update(")},
+        killed_by="V-1",
+    ),
+    Violation(
+        name="release-frozen",
+        factor="V",
+        stands_for="a release id that is baked into the build",
+        edits={WEB: ("release=settings.release_id)", 'release="invoiceflow-42")')},
+        killed_by="V-1",
+    ),
+    Violation(
+        name="writes-description",
+        factor="V",
+        stands_for="makes openapi.json at start, where it may",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                BEFORE_SERVING
+                + "    with suppress(OSError):\n"
+                + '        Path("openapi.json").write_text(json.dumps(app.openapi()))\n',
+                "import math\n",
+                "import json\nimport math\nfrom pathlib import Path\n",
+            )
+        },
+        killed_by="V-1",
+    ),
+    Violation(
+        name="release-remembered",
+        factor="V",
+        stands_for="a file that says what was released here first",
+        edits={
+            HEALTH: (
+                '"release": state.release}',
+                '"release": _released(state.release)}',
+                "from dataclasses import dataclass\n",
+                "from dataclasses import dataclass\nfrom pathlib import Path\n",
+                "",
+                "\n\ndef _released(release: str) -> str:\n"
+                '    note = Path(__file__).with_name("release.txt")\n'
+                "    if not note.exists():\n"
+                "        note.write_text(release)\n"
+                "    return note.read_text()\n",
+            )
+        },
+        killed_by="V-1",
+    ),
+    Violation(
+        name="deploy-tag",
+        factor="V",
+        stands_for="a deploy of whatever the tag means by now",
+        edits={
+            PIPELINE: (
+                "",
+                "\n  deploy:\n    needs: [check, build]\n    runs-on: ubuntu-24.04\n    steps:\n"
+                "      - run: kubectl apply --kustomize deploy/k8s/staging\n",
+            )
+        },
+        killed_by="V-5",
+    ),
+    Violation(
+        name="tests-may-fail",
+        factor="V",
+        stands_for="a build that was not tested",
+        edits={PIPELINE: ("- run: bin/ci", "- run: bin/ci || true")},
+        killed_by="V-5",
+    ),
+    Violation(
+        name="slow-rollout",
+        factor="V",
+        stands_for="a rollout that takes minutes",
+        edits={f"{BASE}/worker.yaml": ("minReadySeconds: 5", "minReadySeconds: 60")},
+        killed_by="V-6",
+    ),
+    Violation(
+        name="ssh-deploy",
+        factor="V",
+        stands_for="somebody who logs in and pulls",
+        edits={"bin/deploy": ("", "#!/bin/sh\nssh app@\"$1\" 'cd /srv/app && git pull'\n")},
+        killed_by="V-7",
+    ),
+]

@@ -1,0 +1,152 @@
+"""VIII. Concurrency: one process does another's work, or two do the same."""
+
+from .violation import BASE, MAIN, QUEUE, SOURCE, WEB, WEBHOOK, WORKER, Violation
+
+LIFESPAN = "            yield\n"
+SETTLED = "                await jobs.settle.enqueue(session, event.id)\n"
+
+VIOLATIONS = [
+    Violation(
+        name="worker-in-web",
+        factor="VIII",
+        stands_for="a web process that drains the queue beside its requests",
+        edits={
+            WEB: (
+                LIFESPAN,
+                "            resources.load(parts.JOBS)\n"
+                "            stopping = asyncio.Event()\n"
+                "            serving = queue_postgres.serve(settings, stopping)\n"
+                "            working = asyncio.create_task(serving)\n"
+                "            yield\n            stopping.set()\n            await working\n",
+                "from . import health, parts, problems, resources, server\n",
+                "from . import health, parts, problems, queue_postgres, resources, server\n",
+            )
+        },
+        killed_by="VIII-2",
+    ),
+    Violation(
+        name="work-in-request",
+        factor="VIII",
+        stands_for="a request that does the job itself",
+        edits={
+            WEBHOOK: (SETTLED, "                await store.settle(session, event_id=event.id)\n")
+        },
+        killed_by="VIII-2",
+    ),
+    Violation(
+        name="background-task",
+        factor="VIII",
+        stands_for="a job that runs in the web process after the answer",
+        edits={
+            WEBHOOK: (
+                SETTLED,
+                "                background.add_task(jobs.settle, event.id)\n",
+                "request: Request, ",
+                "request: Request, background: BackgroundTasks, ",
+                "import APIRouter, Header",
+                "import APIRouter, BackgroundTasks, Header",
+            )
+        },
+        killed_by="VIII-2",
+    ),
+    Violation(
+        name="drift",
+        factor="VIII",
+        stands_for="a process type of the Procfile that no manifest starts",
+        edits={f"{BASE}/kustomization.yaml": ("  - clock.yaml\n", "")},
+        killed_by="VIII-1",
+    ),
+    Violation(
+        name="no-skip-locked",
+        factor="VIII",
+        stands_for="a job that two workers take",
+        edits={
+            f"{SOURCE}/migrations/versions/queue_0001.py": (
+                '.replace("%", "%%")',
+                '.replace("FOR UPDATE OF jobs SKIP LOCKED", "").replace("%", "%%")',
+            )
+        },
+        killed_by="VIII-3",
+    ),
+    Violation(
+        name="single-worker",
+        factor="VIII",
+        stands_for="a lock by which one worker works at a time",
+        edits={
+            QUEUE: (
+                "    app = _app()\n    while",
+                "    url = settings.database_url.get_secret_value()\n"
+                "    alone = await psycopg.AsyncConnection.connect(url, autocommit=True)\n"
+                "    while queues is None and not stopping.is_set():\n"
+                '        taken = await alone.execute("select pg_try_advisory_lock(77)")\n'
+                "        if (await taken.fetchone() or [0])[0]:\n            break\n"
+                "        await asyncio.sleep(0.2)\n"
+                "    app = _app()\n    while",
+                "import procrastinate\n",
+                "import procrastinate\nimport psycopg\n",
+            )
+        },
+        killed_by="VIII-3",
+    ),
+    Violation(
+        name="child-process",
+        factor="VIII",
+        stands_for="a helper that the platform does not see",
+        edits={
+            WEB: (
+                "    app = create(settings)\n",
+                "    helper = multiprocessing.Process(target=time.sleep, args=(99,), daemon=True)\n"
+                "    helper.start()\n    app = create(settings)\n",
+                "import math\n",
+                "import math\nimport multiprocessing\nimport time\n",
+            )
+        },
+        killed_by="VIII-5",
+    ),
+    Violation(
+        name="pid-file",
+        factor="VIII",
+        stands_for="a PID file, where one can be written",
+        edits={
+            MAIN: (
+                "    if process in SERVING:\n",
+                "    with suppress(OSError):\n"
+                '        Path(f"/tmp/{process}.pid").write_text(str(os.getpid()))\n'
+                "    if process in SERVING:\n",
+                "import signal\n",
+                "import os\nimport signal\n",
+                "from importlib import import_module\n",
+                "from contextlib import suppress\nfrom importlib import import_module\n",
+                "from importlib.util import find_spec\n",
+                "from importlib.util import find_spec\nfrom pathlib import Path\n",
+            )
+        },
+        killed_by="VIII-5",
+    ),
+    Violation(
+        name="jobs-one-by-one",
+        factor="VIII",
+        stands_for="a worker that takes the whole backlog for itself",
+        edits={
+            WORKER: (
+                "    return queue.work(settings, queue_postgres.serve,",
+                '    settings = settings.model_copy(update={"worker_concurrency": 1000})\n'
+                "    return queue.work(settings, queue_postgres.serve,",
+            )
+        },
+        killed_by="VIII-3",
+    ),
+    Violation(
+        name="one-pod",
+        factor="VIII",
+        stands_for="a worker in the pod of the web process",
+        edits={
+            f"{BASE}/web.yaml": (
+                "      volumes:\n        - name: tmp\n",
+                "        - name: helper\n          image: service\n          args: [worker]\n"
+                "      volumes:\n        - name: tmp\n",
+            )
+        },
+        killed_by="VIII-4",
+    ),
+]

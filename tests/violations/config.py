@@ -1,0 +1,226 @@
+"""III. Config: something that differs between deploys does not come from the environment."""
+
+from .violation import (
+    BEFORE_SERVING,
+    CONFIG,
+    CREATED,
+    INVOICES,
+    LOGS,
+    MAIN,
+    SOURCE,
+    WEB,
+    Violation,
+)
+
+LOADED = "    names = {name: name.upper() for name in Settings.model_fields}\n"
+APP = "    app = FastAPI(\n"
+
+VIOLATIONS = [
+    Violation(
+        name="default-db",
+        factor="III",
+        stands_for="a database on localhost when no other is named",
+        edits={
+            CONFIG: (
+                "    database_url: PostgresUrl\n",
+                "    database_url: PostgresUrl = SecretStr(\n"
+                '        "postgresql://postgres@localhost:5432/postgres"\n    )\n',
+            )
+        },
+        killed_by="III-1",
+    ),
+    Violation(
+        name="dotenv",
+        factor="III",
+        stands_for="reads .env",
+        edits={
+            CONFIG: (
+                LOADED,
+                LOADED
+                + '    if os.path.exists(".env"):\n'
+                + '        with open(".env") as file:\n'
+                + "            for line in file:\n"
+                + '                name, _, value = line.strip().partition("=")\n'
+                + "                os.environ.setdefault(name, value)\n",
+            )
+        },
+        killed_by="III-2",
+    ),
+    Violation(
+        name="env-name",
+        factor="III",
+        stands_for='if APP_ENV == "production"',
+        edits={
+            WEB: (
+                APP,
+                APP
+                + '        docs_url=None if os.getenv("APP_ENV") == "production" else "/docs",\n',
+                "import math\n",
+                "import math\nimport os\n",
+            )
+        },
+        killed_by="III-3",
+    ),
+    Violation(
+        name="secret-literal",
+        factor="III",
+        stands_for="a key in git",
+        edits={
+            f"{SOURCE}/invoices/webhook.py": (
+                "TOLERANCE_SECONDS = 300",
+                'STRIPE_KEY = "sk_live_51HxYzAbCdEfGhIjKlMnOpQr"\nTOLERANCE_SECONDS = 300',
+            )
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="prod-file",
+        factor="III",
+        stands_for="config.prod.json in git",
+        edits={"config.prod.json": ("", '{"log_level": "INFO", "pool": 20}\n')},
+        killed_by="III-4",
+    ),
+    Violation(
+        name="undeclared-var",
+        factor="III",
+        stands_for="needs HOME",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                '    log.info("web.home", home=os.environ["HOME"])\n' + BEFORE_SERVING,
+                "import math\n",
+                "import math\nimport os\n",
+            )
+        },
+        killed_by="III-1",
+    ),
+    Violation(
+        name="dead-flag",
+        factor="III",
+        stands_for="a declared variable without effect",
+        edits={WEB: ("max_body=settings.max_body_bytes", "max_body=1_048_576")},
+        killed_by="III-5",
+    ),
+    Violation(
+        name="dead-level",
+        factor="III",
+        stands_for="a log level that changes nothing",
+        edits={LOGS: ("[settings.log_level]", '["INFO"]')},
+        killed_by="III-3",
+    ),
+    Violation(
+        name="value-in-error",
+        factor="III",
+        stands_for="dumps the environment on bad settings",
+        edits={
+            MAIN: (
+                'hint="Set these variables: see .env.example.", ',
+                "environment=dict(os.environ), ",
+                "import signal\n",
+                "import os\nimport signal\n",
+            )
+        },
+        killed_by="III-1",
+    ),
+    Violation(
+        name="value-in-message",
+        factor="III",
+        stands_for="quotes the value that is wrong",
+        edits={
+            CONFIG: (
+                "include_input=False",
+                "include_input=True",
+                'fault["msg"]\n',
+                "f\"{fault['msg']}, not {fault['input']}\"\n",
+            )
+        },
+        killed_by="III-1",
+    ),
+    Violation(
+        name="variable-in-route",
+        factor="III",
+        stands_for="a route that reads the environment behind the settings' back",
+        edits={
+            INVOICES: (
+                CREATED,
+                '        _ = os.environ.get("BILLING_REGION", "eu")\n' + CREATED,
+                "import uuid\n",
+                "import os\nimport uuid\n",
+            )
+        },
+        killed_by="III-5",
+    ),
+    Violation(
+        name="environment-settings",
+        factor="III",
+        stands_for="an environment's name decides how much is logged",
+        edits={
+            LOGS: (
+                "    _identity.update(",
+                '    if os.environ.get("ENVIRONMENT") == "development":\n'
+                '        _identity["debug"] = "on"\n    _identity.update(',
+                "import logging\n",
+                "import logging\nimport os\n",
+            )
+        },
+        killed_by="III-3",
+    ),
+    Violation(
+        name="by-host-name",
+        factor="III",
+        stands_for="the machine's name decides what the service does",
+        edits={
+            WEB: (
+                "max_body=settings.max_body_bytes",
+                'max_body=0 if "prod" in socket.gethostname() else settings.max_body_bytes',
+                "import math\n",
+                "import math\nimport socket\n",
+            )
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="file-on-machine",
+        factor="III",
+        stands_for="settings from a file on the machine",
+        edits={
+            CONFIG: (
+                LOADED,
+                LOADED
+                + '    if os.path.exists("/etc/invoiceflow.conf"):\n'
+                + '        with open("/etc/invoiceflow.conf") as file:\n'
+                + "            os.environ.update(line.strip().split('=', 1) for line in file)\n",
+            )
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="url-literal",
+        factor="III",
+        stands_for="a service whose address only the code knows",
+        edits={
+            f"{SOURCE}/invoices/webhook.py": (
+                "TOLERANCE_SECONDS = 300",
+                'PROVIDER = "https://api.payments.test/v1"\nTOLERANCE_SECONDS = 300',
+            )
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="cwd-settings",
+        factor="III",
+        stands_for="a settings file that is read where the process was started",
+        edits={
+            CONFIG: (
+                LOADED,
+                LOADED
+                + '    local = pathlib.Path("settings.local.json")\n'
+                + "    if local.exists():\n"
+                + "        os.environ.update(json.loads(local.read_text()))\n",
+                "import os\n",
+                "import json\nimport os\nimport pathlib\n",
+            )
+        },
+        killed_by="III-4",
+    ),
+]

@@ -1,0 +1,86 @@
+"""II. Dependencies: something that nobody declared has to be on the machine."""
+
+from .violation import BEFORE_SERVING, CREATED, INVOICES, SETTLE, SOURCE, WEB, Violation
+
+VIOLATIONS = [
+    Violation(
+        name="undeclared-import",
+        factor="II",
+        stands_for="leans on a package that another one brings",
+        edits={f"{SOURCE}/routes.py": ("", "\nimport anyio\n")},
+        killed_by="II-1",
+    ),
+    Violation(
+        name="shell-out",
+        factor="II",
+        stands_for="a system tool of the laptop",
+        edits={
+            INVOICES: (
+                CREATED,
+                '        subprocess.check_output(["date", "+%s"])\n' + CREATED,
+                "import uuid\n",
+                "import subprocess\nimport uuid\n",
+            )
+        },
+        killed_by="II-4",
+    ),
+    Violation(
+        name="shell-out-if-there",
+        factor="II",
+        stands_for="a system tool that is missed in silence",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    with suppress(OSError):\n"
+                '        subprocess.run(["git", "describe"], capture_output=True)\n'
+                + BEFORE_SERVING,
+                "import math\n",
+                "import math\nimport subprocess\n",
+            )
+        },
+        killed_by="II-4",
+    ),
+    Violation(
+        name="tool-in-job",
+        factor="II",
+        stands_for="a worker that calls a program by its full path",
+        edits={
+            SETTLE: (
+                "    async with transaction() as session:\n",
+                '    await (await asyncio.create_subprocess_exec("/bin/true")).wait()\n'
+                "    async with transaction() as session:\n",
+                "import structlog\n",
+                "import asyncio\n\nimport structlog\n",
+            )
+        },
+        killed_by="II-4",
+    ),
+    Violation(
+        name="hidden-tool",
+        factor="II",
+        stands_for="a function of the standard library that asks a program",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                '    log.info("web.machine", processor=platform.processor())\n' + BEFORE_SERVING,
+                "import math\n",
+                "import math\nimport platform\n",
+            )
+        },
+        killed_by="II-4",
+    ),
+    Violation(
+        name="dev-import",
+        factor="II",
+        stands_for="leans on a package of the developers",
+        edits={f"{SOURCE}/routes.py": ("", "\nimport yaml\n")},
+        killed_by="II-1",
+    ),
+    Violation(
+        name="frozen-image",
+        factor="II",
+        stands_for="an image from a lock that nobody compared with the manifest",
+        edits={"Dockerfile": ("uv sync --locked --no-editable", "uv sync --frozen --no-editable")},
+        killed_by="II-2",
+    ),
+]

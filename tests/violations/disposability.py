@@ -1,0 +1,254 @@
+"""IX. Disposability: slow to start, or stopped with a loss."""
+
+from .violation import BASE, BEFORE_SERVING, MAIN, QUEUE, SERVER, SOURCE, WEB, Violation
+
+GRACEFUL = "timeout_graceful_shutdown=math.ceil(settings.grace_seconds)"
+SIGTERM = "        if sig == signal.SIGTERM and self.started and self.draining_since is None:\n"
+RUN = (
+    "            await task.run(\n"
+    "                arguments=arguments, context=context, "
+    "job_id=str(job.job.id), attempt=attempt\n"
+    "            )\n"
+)
+PRESTOP = (
+    "          lifecycle:\n            preStop:\n"
+    "              # By then the balancers know; DRAIN_SECONDS is for those that are slow.\n"
+    "              sleep: {seconds: 5}\n"
+)
+RETRY = "            return procrastinate.RetryDecision(retry_at=datetime.now(UTC))  # its"
+STOPPED = "        await runner.first(working, stopping)\n        worker.stop()"
+
+VIOLATIONS = [
+    Violation(
+        name="slow-start",
+        factor="IX",
+        stands_for="6 s until it is ready",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    time.sleep(6)\n" + BEFORE_SERVING,
+                "import math\n",
+                "import math\nimport time\n",
+            )
+        },
+        killed_by="IX-1",
+    ),
+    Violation(
+        name="hard-exit",
+        factor="IX",
+        stands_for="ends on SIGTERM, whatever it is doing",
+        edits={
+            SERVER: (
+                SIGTERM,
+                SIGTERM + "            os._exit(0)\n",
+                "import select\n",
+                "import os\nimport select\n",
+            )
+        },
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="grace-zero",
+        factor="IX",
+        stands_for="no time for what is in flight",
+        edits={WEB: (GRACEFUL, "timeout_graceful_shutdown=0")},
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="shell-pid1",
+        factor="IX",
+        stands_for="a shell that gets the signal in the server's place",
+        edits={
+            "Procfile": (
+                "web: python -m invoiceflow web",
+                "web: /bin/sh -c 'python -m invoiceflow web; echo stopped'",
+            )
+        },
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="no-prestop",
+        factor="IX",
+        stands_for="502s in each deploy",
+        edits={f"{BASE}/web.yaml": (PRESTOP, "")},
+        killed_by="IX-8",
+    ),
+    Violation(
+        name="ack-first",
+        factor="IX",
+        stands_for="a job that is acknowledged before it is done",
+        edits={
+            QUEUE: (
+                RUN,
+                RUN.replace("await task.run(", "asyncio.ensure_future(task.run(").replace(
+                    "            )\n", "            ))\n"
+                ),
+            )
+        },
+        killed_by="IX-4",
+    ),
+    Violation(
+        name="ignores-term",
+        factor="IX",
+        stands_for="a worker that does not hear SIGTERM",
+        edits={
+            f"{SOURCE}/queue.py": (
+                "    for number in (signal.SIGTERM, signal.SIGINT):\n",
+                "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                "    for number in (signal.SIGINT,):\n",
+            )
+        },
+        killed_by="IX-5",
+    ),
+    Violation(
+        name="drain-all",
+        factor="IX",
+        stands_for="a worker that empties the queue before it stops",
+        edits={
+            QUEUE: (
+                STOPPED,
+                "        await runner.first(working, stopping)\n"
+                "        while not working.done() and (await depth(settings)).waiting:\n"
+                "            await asyncio.sleep(0.1)\n        worker.stop()",
+            )
+        },
+        killed_by="IX-5",
+    ),
+    Violation(
+        name="sleep-in-handler",
+        factor="IX",
+        stands_for="waits for the balancer and does nothing else meanwhile",
+        edits={
+            WEB: (
+                "        app.state.health.draining = True\n",
+                "        app.state.health.draining = True\n        time.sleep(25)\n",
+                "import math\n",
+                "import math\nimport time\n",
+            )
+        },
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="exit-code",
+        factor="IX",
+        stands_for="a good end that looks like a crash",
+        edits={
+            WEB: (
+                "    web.run([listener])\n    return 0\n",
+                "    web.run([listener])\n    return 1\n",
+            )
+        },
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="thread-stays",
+        factor="IX",
+        stands_for="a thread that keeps the process when the server is gone",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    threading.Thread(target=time.sleep, args=(3600,)).start()\n" + BEFORE_SERVING,
+                "import math\n",
+                "import math\nimport threading\nimport time\n",
+            )
+        },
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="no-drain",
+        factor="IX",
+        stands_for="stops listening before anybody knows",
+        edits={
+            WEB: ("drain_seconds=settings.drain_seconds", "drain_seconds=0"),
+            f"{BASE}/web.yaml": (PRESTOP, ""),
+        },
+        killed_by="IX-3",
+    ),
+    Violation(
+        name="refuses-while-draining",
+        factor="IX",
+        stands_for="answers 503 to whoever was sent by a balancer that is late",
+        edits={
+            f"{SOURCE}/health.py": (
+                '    return JSONResponse({"revision": state.revision,',
+                "    if state.draining:\n"
+                '        return JSONResponse({"status": "draining"}, 503)\n'
+                '    return JSONResponse({"revision": state.revision,',
+            ),
+            f"{BASE}/web.yaml": (PRESTOP, ""),
+        },
+        killed_by="IX-3",
+    ),
+    Violation(
+        name="cut-and-lost",
+        factor="IX",
+        stands_for="a worker that breaks its jobs off and forgets them",
+        edits={
+            QUEUE: (
+                RETRY,
+                "            return None  #",
+                "shutdown_graceful_timeout=settings.grace_seconds",
+                "shutdown_graceful_timeout=0.01",
+            )
+        },
+        killed_by="IX-5",
+    ),
+    Violation(
+        name="lost-after-grace",
+        factor="IX",
+        stands_for="a job that takes longer than the grace and is lost",
+        edits={QUEUE: (RETRY, "            return None  #")},
+        killed_by="IX-5",
+    ),
+    Violation(
+        name="no-rescue",
+        factor="IX",
+        stands_for="jobs of a dead worker that nobody takes",
+        edits={
+            QUEUE: (
+                "            await _rescue_once(app, silence)\n",
+                "            await asyncio.sleep(0)\n",
+            )
+        },
+        killed_by="IX-4",
+    ),
+    Violation(
+        name="term-lost-at-start",
+        factor="IX",
+        stands_for="a signal that comes too early for anybody to hear",
+        edits={MAIN: ("lambda *_: os._exit(0))", "signal.SIG_IGN)")},
+        killed_by="IX-7",
+    ),
+    Violation(
+        name="waits-for-hung-service",
+        factor="IX",
+        stands_for="a worker that waits for a hung database before it stops",
+        edits={
+            f"{SOURCE}/queue.py": (
+                "timeout=settings.grace_seconds + STOP_SECONDS)",
+                "timeout=None)",
+            ),
+            f"{SOURCE}/resources.py": ("asyncio.timeout(CLOSE_SECONDS)", "asyncio.timeout(None)"),
+        },
+        killed_by="IX-6",
+    ),
+    Violation(
+        name="short-grace",
+        factor="IX",
+        stands_for="is killed while it drains",
+        edits={
+            f"{BASE}/web.yaml": (
+                "terminationGracePeriodSeconds: 45",
+                "terminationGracePeriodSeconds: 10",
+            )
+        },
+        killed_by="IX-8",
+    ),
+    Violation(
+        name="same-probes",
+        factor="IX",
+        stands_for="traffic for a process that is not ready",
+        edits={f"{BASE}/web.yaml": ("{path: /readyz, port: http}", "{path: /livez, port: http}")},
+        killed_by="IX-8",
+    ),
+]

@@ -1,0 +1,304 @@
+"""XI. Logs: something else than a stream of JSON events on standard output."""
+
+from .violation import (
+    BEFORE_SERVING,
+    CREATED,
+    IMPORTS,
+    INVOICES,
+    LOGS,
+    MAIN,
+    MIDDLEWARE,
+    PROBLEMS,
+    SETTLE,
+    SOURCE,
+    WEB,
+    WEBHOOK,
+    WORKER,
+    Violation,
+)
+
+RUNNER = f"{SOURCE}/runner.py"
+HANDLERS = "    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)\n"
+SAFE = 'SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")'
+REFUSED = '        raise HTTPException(401, "The signature is'
+
+VIOLATIONS = [
+    Violation(
+        name="print",
+        factor="XI",
+        stands_for="print",
+        edits={
+            INVOICES: (
+                CREATED,
+                '        print("creating", new.customer, flush=True)\n' + CREATED,
+            )
+        },
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="thread-print",
+        factor="XI",
+        stands_for="a thread of the worker that says that all is well",
+        edits={
+            WORKER: (
+                "    resources.load(parts.JOBS)\n",
+                "    threading.Thread(target=_well, daemon=True).start()\n"
+                "    resources.load(parts.JOBS)\n",
+                "from . import parts",
+                "import threading\nimport time\n\nfrom . import parts",
+                "",
+                "\n\ndef _well() -> None:\n    while True:\n"
+                '        print("worker is well", flush=True)\n        time.sleep(1)\n',
+            )
+        },
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="uvicorn-text",
+        factor="XI",
+        stands_for="the server's own lines, as text",
+        edits={WEB: ("        log_config=None,\n", "")},
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="stderr-trace",
+        factor="XI",
+        stands_for="a traceback on stderr when a service is away",
+        edits={
+            PROBLEMS: (
+                '    structlog.get_logger().warning("resource.unavailable"',
+                "    traceback.print_exception(error)\n"
+                '    structlog.get_logger().warning("resource.unavailable"',
+                "from collections.abc",
+                "import traceback\nfrom collections.abc",
+            )
+        },
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="boot-text",
+        factor="XI",
+        stands_for="bad settings told as text",
+        edits={
+            MAIN: (
+                '        log.error("settings.invalid", hint=',
+                '        print(f"Set these: {error}", file=sys.stderr)\n        dict(hint=',
+            )
+        },
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="crash-text",
+        factor="XI",
+        stands_for="a crash that Python tells in its own way",
+        edits={LOGS: ("    sys.excepthook = _crash\n", "")},
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="many-lines",
+        factor="XI",
+        stands_for="JSON that a person reads well",
+        edits={LOGS: ("orjson.OPT_UTC_Z)", "orjson.OPT_UTC_Z | orjson.OPT_INDENT_2)")},
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="stream-handler",
+        factor="XI",
+        stands_for="what libraries say, said twice",
+        edits={LOGS: ("handlers=[_Forward()]", "handlers=[_Forward(), logging.StreamHandler()]")},
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="buffered",
+        factor="XI",
+        stands_for="lines that come when the buffer is full",
+        edits={
+            LOGS: (
+                "structlog.BytesLoggerFactory(sys.stdout.buffer)",
+                "structlog.BytesLoggerFactory(_Saving())",
+                "class _Forward(",
+                "class _Saving:\n    write = sys.stdout.buffer.write\n\n"
+                "    def flush(self) -> None:\n        pass\n\n\nclass _Forward(",
+            )
+        },
+        killed_by="XI-3",
+    ),
+    Violation(
+        name="file",
+        factor="XI",
+        stands_for="a rotating file, where one can be written",
+        edits={
+            LOGS: (
+                HANDLERS,
+                HANDLERS
+                + "    with suppress(OSError):\n"
+                + '        logging.getLogger().addHandler(RotatingFileHandler("app.log"))\n',
+                "import warnings\n",
+                "import warnings\nfrom contextlib import suppress\n",
+                "from types import",
+                "from logging.handlers import RotatingFileHandler\nfrom types import",
+            )
+        },
+        killed_by="XI-5",
+    ),
+    Violation(
+        name="file-in-tmp",
+        factor="XI",
+        stands_for="a copy of every line below /tmp",
+        edits={
+            LOGS: (
+                "    return orjson.dumps(line,",
+                "    with (Path(tempfile.gettempdir()) / 'app.log').open('a') as file:\n"
+                "        file.write(repr(line))\n    return orjson.dumps(line,",
+                "import threading\n",
+                "import tempfile\nimport threading\n",
+                "from types import",
+                "from pathlib import Path\nfrom types import",
+            )
+        },
+        killed_by="XI-5",
+    ),
+    Violation(
+        name="log-socket",
+        factor="XI",
+        stands_for="sends its lines to a collector itself",
+        edits={
+            LOGS: (
+                HANDLERS,
+                HANDLERS + "    logging.getLogger().addHandler(SocketHandler('127.0.0.1', 9020))\n",
+                "from types import",
+                "from logging.handlers import SocketHandler\nfrom types import",
+            )
+        },
+        killed_by="XI-5s",
+    ),
+    Violation(
+        name="no-rid",
+        factor="XI",
+        stands_for="a request without an id",
+        edits={
+            MIDDLEWARE: ('[*message.get("headers", ()), header]', '[*message.get("headers", ())]')
+        },
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="rid-not-on-lines",
+        factor="XI",
+        stands_for="an id that the client gets and the log has not",
+        edits={
+            MIDDLEWARE: (
+                "bind_contextvars(request_id=request_id, **trace)",
+                "bind_contextvars(**trace)",
+            )
+        },
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="rid-not-to-worker",
+        factor="XI",
+        stands_for="jobs that do not know their request",
+        edits={RUNNER: ('TRAVELS = ("request_id", "traceparent")', 'TRAVELS = ("traceparent",)')},
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="rid-injection",
+        factor="XI",
+        stands_for="an id that a client may make of anything",
+        edits={MIDDLEWARE: (SAFE, 'SAFE_ID = re.compile(rb".{1,128}")')},
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="rid-counter",
+        factor="XI",
+        stands_for="ids that each process counts from 1",
+        edits={
+            MIDDLEWARE: (
+                "return request_id or secrets.token_hex(16), trace, length",
+                'return request_id or f"{next(_count):08d}", trace, length',
+                "",
+                "\n\n_count = itertools.count(1)\n",
+                "import asyncio\n",
+                "import asyncio\nimport itertools\n",
+                "import secrets\n",
+                "",
+            )
+        },
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="secret",
+        factor="XI",
+        stands_for="logs the URL of the database",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                '    log.info("web.starting", database=settings.database_url.get_secret_value())\n'
+                + BEFORE_SERVING,
+            )
+        },
+        killed_by="XI-4",
+    ),
+    Violation(
+        name="secret-in-failure",
+        factor="XI",
+        stands_for="a refusal that says what would have been right",
+        edits={
+            WEBHOOK: (
+                REFUSED,
+                "        secret = settings.webhook_secret.get_secret_value()\n"
+                '        structlog.get_logger().warning("webhook.refused", secret=secret)\n'
+                + REFUSED,
+                "from fastapi",
+                "import structlog\nfrom fastapi",
+            )
+        },
+        killed_by="XI-4",
+    ),
+    Violation(
+        name="secret-at-debug",
+        factor="XI",
+        stands_for="all settings, at DEBUG",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                '    log.debug("web.settings", **settings.model_dump(),\n'
+                "              secret=settings.webhook_secret.get_secret_value())\n"
+                + BEFORE_SERVING,
+            )
+        },
+        killed_by="XI-4",
+    ),
+    Violation(
+        name="secret-in-answer",
+        factor="XI",
+        stands_for="an error that names the address and the password",
+        edits={
+            SETTLE.replace("jobs.py", "webhook.py"): (
+                '"The signature is not the provider\'s, or is too old."',
+                'f"Not signed with {settings.webhook_secret.get_secret_value()}."',
+            )
+        },
+        killed_by="XI-4",
+    ),
+    Violation(
+        name="no-trace",
+        factor="XI",
+        stands_for="a trace that ends at the queue",
+        edits={RUNNER: ('TRAVELS = ("request_id", "traceparent")', 'TRAVELS = ("request_id",)')},
+        killed_by="XI-6",
+    ),
+    Violation(
+        name="native-stderr",
+        factor="XI",
+        stands_for="a line past Python's streams",
+        edits={
+            SETTLE: (
+                "    async with transaction() as session:\n",
+                '    os.write(2, b"settling\\n")\n    async with transaction() as session:\n',
+                IMPORTS,
+                "\nimport os\n\nimport structlog\n",
+            )
+        },
+        killed_by="XI-1",
+    ),
+]

@@ -1,0 +1,48 @@
+"""X. Dev/prod parity: development or the tests run on something else."""
+
+from .violation import PIPELINE, SOURCE, Violation
+
+VIOLATIONS = [
+    Violation(
+        name="version-drift",
+        factor="X",
+        stands_for="another major version of the database in development",
+        edits={"compose.yaml": ("postgres:18", "postgres:16")},
+        killed_by="X-1",
+    ),
+    Violation(
+        name="sqlite-dev",
+        factor="X",
+        stands_for="SQLite on a laptop",
+        edits={"dev/postgres.py": ("", '\nLOCAL = "sqlite:///.dev/database"\n')},
+        killed_by="X-3",
+    ),
+    Violation(
+        name="python-drift",
+        factor="X",
+        stands_for="tests on another Python than production's",
+        edits={PIPELINE: ('python-version: "3.14"', 'python-version: "3.12"')},
+        killed_by="X-1",
+    ),
+    Violation(
+        name="other-command",
+        factor="X",
+        stands_for="a manifest that starts something else than the Procfile",
+        edits={"deploy/k8s/base/worker.yaml": ("args: [worker]", "args: [worker, --fast]")},
+        killed_by="X-2",
+    ),
+    Violation(
+        name="memory-queue",
+        factor="X",
+        stands_for="a queue in memory where nobody looks",
+        edits={
+            f"{SOURCE}/queue_testing.py": (
+                "",
+                '"""Jobs in memory, for a laptop."""\n\n'
+                "from procrastinate.testing import InMemoryConnector\n\n"
+                "connector = InMemoryConnector()\n",
+            )
+        },
+        killed_by="X-3",
+    ),
+]

@@ -1,0 +1,114 @@
+"""VII. Port binding: the process listens elsewhere, or needs another to be reached."""
+
+from .violation import BASE, BEFORE_SERVING, SERVER, SOURCE, WEB, Violation
+
+VIOLATIONS = [
+    Violation(
+        name="port-fixed",
+        factor="VII",
+        stands_for="ignores PORT",
+        edits={WEB: ("server.listen(settings.port)", "server.listen(18321)")},
+        killed_by="VII-1",
+        laptop={"PORT": "18321"},
+    ),
+    Violation(
+        name="loopback",
+        factor="VII",
+        stands_for="is reached from its own machine alone",
+        edits={
+            SERVER: (
+                "    if socket.has_dualstack_ipv6():\n",
+                '    return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)\n'
+                "    if socket.has_dualstack_ipv6():\n",
+            )
+        },
+        killed_by="VII-1",
+    ),
+    Violation(
+        name="metrics-port",
+        factor="VII",
+        stands_for="a second port that nobody was told of",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    with suppress(OSError):\n        start_http_server(0)\n" + BEFORE_SERVING,
+                "from fastapi import FastAPI\n",
+                "from fastapi import FastAPI\nfrom prometheus_client import start_http_server\n",
+            )
+        },
+        killed_by="VII-1",
+    ),
+    Violation(
+        name="worker-listens",
+        factor="VII",
+        stands_for="a worker with a port for its probes",
+        edits={
+            f"{SOURCE}/worker.py": (
+                "    resources.load(parts.JOBS)\n",
+                "    start_http_server(0)\n    resources.load(parts.JOBS)\n",
+                "from . import parts",
+                "from prometheus_client import start_http_server\n\nfrom . import parts",
+            )
+        },
+        killed_by="VII-1",
+    ),
+    Violation(
+        name="connection-each",
+        factor="VII",
+        stands_for="needs a proxy that speaks HTTP properly",
+        edits={
+            WEB: (
+                "        access_log=False,\n",
+                '        access_log=False,\n        headers=[("Connection", "close")],\n',
+            )
+        },
+        killed_by="VII-3",
+    ),
+    Violation(
+        name="trusts-any-proxy",
+        factor="VII",
+        stands_for="believes what any client says of its address",
+        edits={
+            WEB: (
+                "        proxy_headers=False,\n",
+                '        proxy_headers=True,\n        forwarded_allow_ips="*",\n',
+            )
+        },
+        killed_by="VII-5",
+    ),
+    Violation(
+        name="unix-socket",
+        factor="VII",
+        stands_for="listens for a proxy on the same machine, too",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                "    beside = socket.socket(socket.AF_UNIX)\n"
+                '    beside.bind("\\0invoiceflow-%d" % os.getpid())\n    beside.listen()\n'
+                + BEFORE_SERVING,
+                "import math\n",
+                "import math\nimport os\nimport socket\n",
+            )
+        },
+        killed_by="VII-1",
+    ),
+    Violation(
+        name="port-drift",
+        factor="VII",
+        stands_for="a container that says another port",
+        edits={f"{BASE}/web.yaml": ("containerPort: 8000", "containerPort: 8080")},
+        killed_by="VII-4",
+    ),
+    Violation(
+        name="debug-app",
+        factor="VII",
+        stands_for="a development server in production",
+        edits={
+            WEB: (
+                "        lifespan=lifespan,\n",
+                "        lifespan=lifespan,\n        debug=True,\n",
+            )
+        },
+        killed_by="VII-5",
+    ),
+]

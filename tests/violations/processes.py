@@ -1,0 +1,180 @@
+"""VI. Processes: one replica knows what another does not."""
+
+from .violation import BASE, CREATED, INVOICES, SOURCE, WEBHOOK, Violation
+
+REDIS = {"services": ["postgres", "redis"]}
+SESSIONS = f"{SOURCE}/sessions.py"
+FOUND = "    async with transaction() as session:\n        invoice = await store.get("
+MODEL = "    return Invoice.model_validate(invoice)\n"
+
+VIOLATIONS = [
+    Violation(
+        name="session-ram",
+        factor="VI",
+        stands_for="sessions in memory, and a balancer that has to be sticky",
+        edits={
+            SESSIONS: (
+                "    async with redis.commands() as client:\n"
+                "        await client.set(_name(token), orjson.dumps(session), ex=IDLE_SECONDS)\n",
+                "    _kept[token] = orjson.dumps(session)\n",
+                "    async with redis.commands() as client:\n"
+                "        found = await client.getex(_name(token), ex=IDLE_SECONDS)\n",
+                "    found = _kept.get(token)\n",
+                "    async with redis.commands() as client:\n"
+                "        await client.delete(_name(token))\n",
+                "    _kept.pop(token, None)\n",
+                "\nby_header =",
+                "\n_kept: dict[str, bytes] = {}\n\nby_header =",
+            )
+        },
+        killed_by="VI-1",
+        answers=REDIS,
+    ),
+    Violation(
+        name="files-on-disk",
+        factor="VI",
+        stands_for="what was uploaded lies on the disk of one machine",
+        edits={
+            INVOICES: (
+                CREATED,
+                "        made = Invoice.model_validate(\n"
+                "            await store.create(session, **new.model_dump())\n"
+                "        )\n"
+                "    _receipt(made.id).write_text(made.model_dump_json())\n"
+                "    return made\n",
+                FOUND,
+                "    if not _receipt(invoice_id).exists():\n"
+                '        raise HTTPException(404, "There is no receipt.")\n' + FOUND,
+                "import uuid\n",
+                "import tempfile\nimport uuid\n",
+                "from typing import Annotated\n",
+                "from pathlib import Path\nfrom typing import Annotated\n",
+                "",
+                "\n\ndef _receipt(invoice_id: uuid.UUID) -> Path:\n"
+                '    return Path(tempfile.gettempdir()) / f"{invoice_id}.json"\n',
+            )
+        },
+        killed_by="VI-1",
+    ),
+    Violation(
+        name="idem-ram",
+        factor="VI",
+        stands_for="deliveries that were seen are known to one process",
+        edits={
+            WEBHOOK: (
+                "    return Accepted(event=event.id, known=not new)\n",
+                "    known = event.id in _seen\n    _seen.add(event.id)\n"
+                "    return Accepted(event=event.id, known=known)\n",
+                "\nrouter = ",
+                "\n_seen: set[str] = set()\n\nrouter = ",
+            )
+        },
+        killed_by="VI-1",
+    ),
+    Violation(
+        name="stale-cache",
+        factor="VI",
+        stands_for="a cache that nobody empties",
+        edits={
+            INVOICES: (
+                "    async with transaction() as session:\n        return [Invoice.",
+                "    if limit in _lists:\n        return _lists[limit]\n"
+                "    async with transaction() as session:\n        _lists[limit] = [Invoice.",
+                "store.newest(session, limit=limit)]\n",
+                "store.newest(session, limit=limit)]\n    return _lists[limit]\n",
+                "",
+                "\n\n_lists: dict[int, list[Invoice]] = {}\n",
+            )
+        },
+        killed_by="VI-2",
+    ),
+    Violation(
+        name="cache-of-seconds",
+        factor="VI",
+        stands_for="a cache that is right in a moment",
+        edits={
+            INVOICES: (
+                FOUND,
+                "    at, known = _known.get(invoice_id, (0.0, None))\n"
+                "    if known and time.monotonic() - at < 1:\n        return known\n" + FOUND,
+                MODEL,
+                "    known = Invoice.model_validate(invoice)\n"
+                "    _known[invoice_id] = time.monotonic(), known\n    return known\n",
+                "import uuid\n",
+                "import time\nimport uuid\n",
+                "",
+                "\n\n_known: dict[uuid.UUID, tuple[float, Invoice | None]] = {}\n",
+            )
+        },
+        killed_by="VI-1",
+    ),
+    Violation(
+        name="number-in-ram",
+        factor="VI",
+        stands_for="numbers that each process counts for itself",
+        edits={
+            INVOICES: (
+                CREATED,
+                CREATED.replace("**new.model_dump())", "**_numbered(new).model_dump())"),
+                "",
+                "\n\n_numbers = itertools.count(1)\n\n\n"
+                "def _numbered(new: NewInvoice) -> NewInvoice:\n"
+                '    named = f"{new.customer}, {next(_numbers)}"\n'
+                '    return new.model_copy(update={"customer": named})\n',
+                "import uuid\n",
+                "import itertools\nimport uuid\n",
+            )
+        },
+        killed_by="VI-1",
+    ),
+    Violation(
+        name="limit-in-ram",
+        factor="VI",
+        stands_for="a rate limit that more replicas loosen",
+        edits={
+            f"{SOURCE}/limits.py": (
+                "            async with redis.commands() as client, "
+                "client.pipeline() as counting:\n"
+                "                counting.set(key, 0, ex=seconds, nx=True)\n"
+                "                counting.incr(key)\n"
+                "                counting.ttl(key)\n"
+                "                _, counted, left = await counting.execute()\n",
+                "            _counts[key] = counted = _counts.get(key, 0) + 1\n"
+                "            left = seconds\n",
+                "\ndef address(",
+                "\n_counts: dict[str, int] = {}\n\n\ndef address(",
+            )
+        },
+        killed_by="VI-1",
+        answers=REDIS,
+    ),
+    Violation(
+        name="key-at-start",
+        factor="VI",
+        stands_for="tokens that are signed with what one process drew at its start",
+        edits={
+            SESSIONS: (
+                "    token = secrets.token_urlsafe()\n",
+                "    token = secrets.token_urlsafe() + _mark\n",
+                "    session = orjson.loads(found) if found else {}\n",
+                "    session = orjson.loads(found) if found and token.endswith(_mark) else {}\n",
+                "\nby_header =",
+                "\n_mark = secrets.token_hex(4)\n\nby_header =",
+            )
+        },
+        killed_by="VI-1",
+        answers=REDIS,
+    ),
+    Violation(
+        name="affinity",
+        factor="VI",
+        stands_for="a balancer that sends a client where it was before",
+        edits={
+            f"{BASE}/web.yaml": (
+                "  type: ClusterIP",
+                "  type: ClusterIP\n  sessionAffinity: ClientIP",
+            )
+        },
+        killed_by="VI-5",
+    ),
+]
