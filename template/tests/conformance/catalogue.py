@@ -76,7 +76,7 @@ def check(
 
 
 def load() -> list[Check]:
-    """Every check of the factor_NN_*.py beside this file, factor by factor."""
+    """Every check of the factor_NN_*.py beside this file: of files, and of processes (_live)."""
     for path in sorted(Path(__file__).parent.glob("factor_*.py")):
         import_module(f".{path.stem}", __package__)
     order = list(FACTORS)

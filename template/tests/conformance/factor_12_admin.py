@@ -3,7 +3,7 @@
 import re
 
 from .catalogue import check, require
-from .factor_05_pipeline import BY_HAND
+from .factor_05_build import BY_HAND
 from .kit import Kit
 from .reading import Pod, at, image, jobs, pods, words
 

@@ -3,7 +3,7 @@
 import re
 
 from .catalogue import check, require
-from .factor_03_settings_static import variables
+from .factor_03_config import variables
 from .kit import Kit
 from .reading import MANIFESTS, Pod, environment, lines, pods
 
