@@ -127,20 +127,6 @@ VIOLATIONS = [
         killed_by="XII-6",
     ),
     Violation(
-        name="console-without-config",
-        factor="XII",
-        stands_for="a console that is not attached to anything",
-        edits={
-            CONSOLE: (
-                "        runner.run(attached.__aenter__())\n",
-                "",
-                "            runner.run(attached.__aexit__(None, None, None))\n",
-                "            del attached\n",
-            )
-        },
-        killed_by="XII-6",
-    ),
-    Violation(
         name="worker-before-schema",
         factor="XII",
         stands_for="a worker that falls over an old schema",

@@ -106,7 +106,7 @@ VIOLATIONS = [
                 "\n\n_known: dict[uuid.UUID, tuple[float, Invoice | None]] = {}\n",
             )
         },
-        killed_by="VI-1",
+        killed_by="VI-3",
     ),
     Violation(
         name="number-in-ram",

@@ -1,11 +1,12 @@
 """VIII. Concurrency: each process type does its own work, and more of them share it."""
 
 import asyncio
+import itertools
 import time
 
 from .catalogue import check, require
 from .kit import Kit
-from .platform import Client, until
+from .platform import Client, Process, until
 
 WATCH_SECONDS = 2
 JOBS = 16
@@ -30,7 +31,7 @@ async def own_work(kit: Kit) -> str:
 
 @check("VIII-3", 54, 86, needs=("worker", "story.enqueue"))
 async def shared(kit: Kit) -> str:
-    """Workers share the jobs: none is idle, no job is done twice."""
+    """Workers share the jobs: none is idle or takes more than it may, no job is done twice."""
     async with kit.deploy() as deploy:
         await deploy.up(*kit.serving_but("worker"))
         client = Client(deploy)
@@ -44,9 +45,17 @@ async def shared(kit: Kit) -> str:
         each = [[one for one in worker.events if one["event"] == "job.done"] for worker in workers]
         ids = [one["job_id"] for events in each for one in events]
         require(len(ids) == len(set(ids)), f"{len(ids)} jobs done, {len(set(ids))} asked for")
+        most = max(in_hand(worker) for worker in workers)
+        require(most <= 2, f"a worker that may run 2 jobs at once ran {most}")
         require(all(each), f"one worker was idle: {[len(events) for events in each]} jobs")
         require(len(ids) >= JOBS, f"{len(ids)} of {JOBS} jobs are in the log")
     return f"{JOBS} jobs: {' and '.join(str(len(events)) for events in each)}, each once"
+
+
+def in_hand(worker: Process) -> int:
+    """How many jobs a worker ran at once, at most."""
+    steps = [{"job.started": 1, "job.done": -1}.get(one["event"], 0) for one in worker.events]
+    return max(itertools.accumulate(steps), default=0)
 
 
 @check("VIII-5", 52, 53, fast=True)

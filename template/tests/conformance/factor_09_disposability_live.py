@@ -14,6 +14,7 @@ READY_CPU_SECONDS = 3
 MOMENTS = (0, 0.15, 0.3)  # seconds into a job: before, at and after what could be too early
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
+IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
 
 
 @check("IX-1", 56, 57, needs=("web",), fast=True)
@@ -54,6 +55,9 @@ async def drain(kit: Kit) -> str:
         require(" 200 " in answer, f"a request half sent at SIGTERM: {answer[:100]!r}")
         half[1].close()
         await until(lambda: closed(web), "no new connection is accepted")
+        if asking:
+            given_up, _ = await asyncio.wait(asking, timeout=IN_FLIGHT_SECONDS)
+            require(not given_up, "a request in flight was given up")
         deploy.flow()
         await asyncio.gather(*asking)
         code = await web.ended()
