@@ -58,7 +58,9 @@ class Case:
 
 
 CASES = {
-    "postgres": Case(("services=[postgres]",), ("postgres",), lambda stalled: stalled + 60),
+    "postgres": Case(
+        ("services=[postgres]",), ("postgres",), lambda stalled: stalled + stalled / 3
+    ),
     # It sees a dead worker's connection close; at the latest, no heartbeat comes.
     "rabbitmq": Case(
         ("services=[postgres]", "broker=rabbitmq"), ("postgres", "rabbitmq"), lambda stalled: 10
@@ -131,7 +133,7 @@ class World:
 
     @property
     def rescued_seconds(self) -> float:
-        return self.case.rescued(float(self.environment["WORKER_STALLED_SECONDS"]))
+        return self.case.rescued(float(self.environment.get("WORKER_STALLED_SECONDS", 0)))
 
     def spawn(self, *words: str, log: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{log}.log").open("ab") as output:

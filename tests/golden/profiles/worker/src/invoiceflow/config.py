@@ -87,11 +87,11 @@ class Settings(BaseModel):
     worker_concurrency: int = Field(10, ge=1, le=1000)
     """Jobs that one worker runs at once."""
 
-    worker_stalled_seconds: float = Field(30, ge=1, le=3600)
-    """Silence after which a worker counts as dead and its jobs are given to others."""
-
     heartbeat_file: str = ""
     """A file that a worker touches while it is alive, for probes; none by default."""
+
+    worker_stalled_seconds: float = Field(30, ge=1, le=3600)
+    """Silence after which a worker counts as dead and its jobs are given to others."""
 
     # Yours below this line.
 
