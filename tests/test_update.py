@@ -10,6 +10,12 @@ from conftest import tool
 from render import ROOT, tracked
 from test_boot import environment, run
 
+SETTING = """    answer: int = 0
+
+    @property
+    def twice(self) -> int:
+        return 2 * self.answer
+"""
 ROUTE = """
 
 @router.get("/mine")
@@ -107,7 +113,7 @@ def test_a_lived_in_service_updates_without_a_conflict(template: Path, tmp_path:
     settings.write_text(
         settings.read_text().replace(
             "    # Yours below this line.\n",
-            "    # Yours below this line.\n\n    answer: int = 0\n",
+            f"    # Yours below this line.\n\n{SETTING}",
         )
     )
     subprocess.run([tool("uv"), "add", "--quiet", "humanize"], cwd=service, check=True)
@@ -117,7 +123,7 @@ def test_a_lived_in_service_updates_without_a_conflict(template: Path, tmp_path:
     update(service)
 
     assert ROUTE in (package / "routes.py").read_text()
-    assert "answer: int = 0" in settings.read_text()
+    assert SETTING in settings.read_text()
     assert '"humanize' in (service / "pyproject.toml").read_text()
     assert "Ring Ada" in (service / "README.md").read_text()
     assert "ANSWER=42" in (service / ".env.example").read_text()

@@ -139,7 +139,7 @@ async def test_what_is_done_when_its_connection_is_lost_is_delivered_again(
         message.consumer = consumer
         consumer.connection.close()
         await own.acknowledge([message])
-    assert counts(broker) == (1, 0, 0)
+    await until(lambda: counts(broker) == (1, 0, 0))
 
 
 async def test_what_a_worker_puts_back_goes_through_one_connection(
