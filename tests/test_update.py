@@ -107,7 +107,7 @@ def test_a_lived_in_service_updates_without_a_conflict(template: Path, tmp_path:
     env = environment(tmp_path / "home")
     (package,) = (service / "src").iterdir()
     append(package / "routes.py", ROUTE)
-    append(service / "README.md", "\nRing Ada before you deploy.\n")
+    append(service / "README.md", "\n`ANSWER` is one. Ring Ada before you deploy.\n")
     append(service / ".env.example", "\n# The answer.\nANSWER=42\n")
     settings = package / "config.py"
     settings.write_text(
