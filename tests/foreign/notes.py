@@ -28,7 +28,7 @@ def log(level: str, event: str, **fields: object) -> None:
 def redis(*words: str) -> object:
     """One command on a connection of its own, under a deadline; raises OSError."""
     at = urlsplit(os.environ["REDIS_URL"])
-    with socket.create_connection((at.hostname, at.port or 6379), timeout=2) as connection:
+    with socket.create_connection((at.hostname, at.port or 6379), timeout=8) as connection:
         lines = connection.makefile("rwb")
         for command in (["SELECT", at.path.strip("/") or "0"], [*words]):
             lines.write(b"*%d\r\n" % len(command))
@@ -150,10 +150,14 @@ def main() -> int:
         return 1
     url = urlsplit(os.environ.get("REDIS_URL", ""))
     if url.scheme != "redis" or not url.hostname:
-        log("ERROR", "settings", hint="set REDIS_URL to redis://HOST:PORT/NUMBER")
+        log("ERROR", "settings", hint="set REDIS_URL")
         return 1
     if sys.argv[1:] == ["console"]:
-        exec(sys.stdin.read())
+        try:
+            exec(sys.stdin.read())
+        except Exception as error:
+            log("ERROR", "crashed", reason=repr(error))
+            return 1
         return 0
     return web()
 
