@@ -1,4 +1,20 @@
-"""Factors bent on purpose: a decision record whose front matter says which, why and until when."""
+"""Factors bent on purpose: a decision record whose front matter says which, why and until when.
+
+    ---
+    bend:
+      factor: IX
+      scenario: gpu-batch
+      waives: [IX-1]
+      processes: [worker]
+      instead: [IX-4]
+      because: Loading the model takes minutes.
+      owner: "@batch"
+      decided: 2026-11-23
+      expires: 2027-05-23
+    ---
+
+Below it stand at least sixty words: the situation, the choice, what it costs.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Iterator

@@ -5,9 +5,11 @@ killed between the steps, and compares what was answered. So a chapter asks for 
 another telling leaves behind, and calls `client.disturb()` where a death must not be noticed.
 
 A chapter may also have what single checks need:
-    TOUCH    requests that need a backing service, as (method, path)
-    write    one request that changes something, by a name; `written` asks whether it is there
-    enqueue  asks for one job, by a name; `done` asks whether its effect is there
+    TOUCH    a list of requests that need a backing service: (method, path, httpx2's other options)
+    write    `await write(client, name)` writes something of this name;
+             `await written(client)` returns the names that are there, each as often as it is
+    enqueue  `await enqueue(client, number)` asks for so many jobs and returns what they are about;
+             `await done(client, about)` says whether each of these has had its effect
 """
 
 from tests.conformance.platform import Client
