@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
         results = asyncio.run(run_all(wanted, Kit(ROOT, given() | urls)))
     now = datetime.now(UTC).date()
     results = bends.judge(results, bent, now)
-    commit = git("rev-parse", "--short=7", "HEAD") + "-dirty" * bool(git("status", "--porcelain"))
+    commit = git("rev-parse", "--short=7", "HEAD")
+    commit = commit + "-dirty" * bool(git("status", "--porcelain")) if commit else "none"
     facts = Facts(
         service=ROOT.name,
         commit=commit,
@@ -94,7 +95,7 @@ async def run(check: Check, kit: Kit) -> tuple[str, str]:
 
 def git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "none" * bool(done.returncode)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

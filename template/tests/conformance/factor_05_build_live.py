@@ -1,18 +1,13 @@
 """V. Build, release, run: what was built runs as it is, under the name of its release."""
 
-import hashlib
 from pathlib import Path
 
 from .catalogue import check, require
-from .kit import Kit
+from .kit import Kit, digests
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return digests(folder, [path for path in sorted(folder.rglob("*")) if path.is_file()])
 
 
 @check("V-1", 20, 29, 37, 38, 39)

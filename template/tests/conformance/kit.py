@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import hashlib
-import re
 import shutil
 import subprocess
 import uuid
@@ -20,6 +19,7 @@ from httpx2 import Response
 
 from . import platform
 from .platform import Client, Deploy, Process
+from dev import services
 from dev.__main__ import ONE_OFF
 
 # The job of a worker that was killed is another's before the story stops waiting for it.
@@ -66,9 +66,7 @@ class Kit:
     @functools.cached_property
     def procfile(self) -> dict[str, str]:
         """Process type to command."""
-        lines = (self.root / "Procfile").read_text().splitlines()
-        pairs = [line.partition(":") for line in lines if ":" in line and line[0] != "#"]
-        return {name.strip(): command.strip() for name, _, command in pairs}
+        return services.processes()
 
     @functools.cached_property
     def serving(self) -> list[str]:
@@ -78,9 +76,7 @@ class Kit:
     @functools.cached_property
     def example(self) -> dict[str, str]:
         """The variables of .env.example with their values."""
-        lines = (self.root / ".env.example").read_text().splitlines()
-        pairs = [line.partition("=") for line in lines if "=" in line and line[0] != "#"]
-        return {name.strip(): value.strip().strip("'\"") for name, _, value in pairs}
+        return services.example()
 
     @functools.cached_property
     def files(self) -> list[Path]:
@@ -112,8 +108,7 @@ class Kit:
     @functools.cached_property
     def package(self) -> str:
         """The package that the Procfile runs."""
-        found = re.search(r"-m ([A-Za-z_]\w*)", " ".join(self.procfile.values()))
-        return found[1] if found else ""
+        return platform.package(self.procfile)
 
     @functools.cached_property
     def chapters(self) -> list[ModuleType]:
@@ -209,11 +204,17 @@ class Kit:
         told.codes = {one.pid: code for one, code in zip(alive, codes, strict=True)}
         return told
 
-    def tree(self, folder: Path | None = None) -> dict[str, str]:
+    def tree(self) -> dict[str, str]:
         """The digest of every file that git has or would take."""
-        base = folder or self.root
-        paths = [path.relative_to(self.root) for path in self.files]
-        return {str(path): hashlib.sha256((base / path).read_bytes()).hexdigest() for path in paths}
+        return digests(self.root, self.files)
+
+
+def digests(folder: Path, files: list[Path]) -> dict[str, str]:
+    """SHA-256 of these files, by their path below the folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def sockets(pid: int) -> set[str]:

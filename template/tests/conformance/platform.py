@@ -54,9 +54,7 @@ class Process:
         client: AsyncClient,
     ) -> None:
         self.type, self.child, self.port, self.own, self.client = type, child, port, own, client
-        self.began = time.monotonic()
         self.lines: list[str] = []
-        self.times: list[float] = []
         self.errors: list[str] = []
         self._readers = [
             asyncio.create_task(self._read(child.stdout, self.lines)),
@@ -67,8 +65,6 @@ class Process:
         assert stream
         async for line in stream:
             lines.append(line.decode(errors="replace").rstrip("\n"))
-            if lines is self.lines:
-                self.times.append(time.monotonic())
 
     @property
     def pid(self) -> int:
@@ -176,6 +172,12 @@ class Process:
         return ran, int(waited) / 1e9
 
 
+def package(commands: dict[str, str]) -> str:
+    """The package that the Procfile runs: PACKAGE of `python -m PACKAGE TYPE`."""
+    found = re.search(r"-m ([A-Za-z_]\w*)", " ".join(commands.values()))
+    return found[1] if found else ""
+
+
 class Deploy:
     """A release of the service on backing services of its own, behind pipes."""
 
@@ -183,7 +185,7 @@ class Deploy:
         self, root: Path, commands: dict[str, str], environment: dict[str, str], folder: Path
     ) -> None:
         self.root, self.commands = root, commands
-        self.package = next(iter(commands.values())).partition("-m ")[2].partition(" ")[0]
+        self.package = package(commands)
         self.environment, self.folder = environment, folder
         self.pipes: dict[str, Pipe] = {}
         self.processes: list[Process] = []

@@ -13,6 +13,7 @@ import yaml
 
 from .catalogue import require
 from .kit import Kit
+from dev.__main__ import ONE_OFF
 
 HERE = Path(__file__).parent
 ENVIRONMENT = r"(?:prod|production|pre-?prod(?:uction)?|staging|stage|stg|uat|qa|develop(?:ment)?)"
@@ -20,8 +21,7 @@ SECRET = re.compile(
     r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|credentials?|dsn"
     r"|(api|access|private|secret|signing)_?key)$|^[A-Z_]+_UR[LI]$"
 )
-# Run by a person, and end: no manifest starts them.
-BY_HAND = {"console", "shell", "task", "deadletters"}
+BY_HAND = ONE_OFF - {"release"}  # run by a person, and end: no manifest starts them
 PIPELINES = (".github/workflows/*.yml", ".github/workflows/*.yaml", ".gitlab-ci.yml")
 PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together
 MANIFESTS = ("deploy/*.yaml", "deploy/*.yml")

@@ -17,6 +17,13 @@ def example() -> dict[str, str]:
     return _read(ROOT / ".env.example")
 
 
+def processes() -> dict[str, str]:
+    """The Procfile: process type to command."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    pairs = [line.partition(":") for line in lines if ":" in line and not line.startswith("#")]
+    return {name.strip(): command.strip() for name, _, command in pairs}
+
+
 def given() -> dict[str, str]:
     """What this developer has set: .env, then the environment."""
     return _read(ROOT / ".env") | os.environ

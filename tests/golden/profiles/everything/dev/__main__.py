@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from . import services
 from .services import ROOT, example, given, started
 
 ONE_OFF = {"release", "console", "deadletters"}
@@ -22,8 +23,7 @@ def main(command: list[str]) -> int:
     environment = example() | given()
     # The Procfile says `python`: let that be this environment's.
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    lines = (ROOT / "Procfile").read_text().splitlines()
-    processes = {name: line for name, colon, line in (at.partition(": ") for at in lines) if colon}
+    processes = services.processes()
     with started(ROOT / ".dev", given()) as urls:
         environment |= urls
         for variable, url in urls.items():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dev.server import free_port
-from dev.services import ROOT
+from dev.services import processes
 
 __all__ = ["COMMANDS", "SECONDS", "Event", "Running", "Start", "free_port", "until"]
 
@@ -21,13 +21,7 @@ SECONDS = 30  # long enough for a busy machine; a test that passes waits far les
 Event = dict[str, Any]
 
 
-def _commands() -> dict[str, list[str]]:
-    lines = (ROOT / "Procfile").read_text().splitlines()
-    pairs = [line.partition(": ") for line in lines if ": " in line]
-    return {name: [sys.executable, *shlex.split(line)[1:]] for name, _, line in pairs}
-
-
-COMMANDS = _commands()
+COMMANDS = {name: [sys.executable, *shlex.split(line)[1:]] for name, line in processes().items()}
 """The Procfile: process type to command, with this interpreter for `python`."""
 
 
