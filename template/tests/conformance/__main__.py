@@ -13,8 +13,9 @@ from . import bends, catalogue, report
 from .catalogue import FACTORS, Broken, Check
 from .facts import Facts
 from .kit import Kit
+from .platform import package
 from .verdicts import BROKEN, HELD, NO_NEED, Result, ok
-from dev.services import ROOT, given, started
+from dev.services import ROOT, given, processes, started
 
 AT_ONCE = 3  # checks mostly wait; more of them would wait for a core
 CHECK_SECONDS = 180
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     commit = git("rev-parse", "--short=7", "HEAD")
     commit = commit + "-dirty" * bool(git("status", "--porcelain")) if commit else "none"
     facts = Facts(
-        service=ROOT.name,
+        service=package(processes()),
         commit=commit,
         release="of the test",
         date=now,

@@ -52,7 +52,7 @@ async def outage(kit: Kit) -> str:
             await asyncio.sleep(0.2)
         await deploy.mend()
         await well_again(kit, deploy, started)
-    return f"{refused} requests: 503 in the outage, well after it; {len(started)} processes lived"
+    return f"{len(started)} processes lived, {refused} requests got 503, all well afterwards"
 
 
 async def unavailable(kit: Kit, web: Process, when: str) -> int:
