@@ -25,7 +25,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from .effects.server import port
+from dev.server import free_port
+
 from .service import ENVIRONMENT, PACKAGE, ROOT, START_SECONDS, folder, ready, run
 
 DOCUMENT = ROOT / "docs" / "durability.md"
@@ -550,7 +551,7 @@ def world(service: Path, name: str, extra: dict[str, str]) -> Iterator[World]:
             **ENVIRONMENT,
             **json.loads(run(PYTHON, "-c", example, cwd=service)),
             "BROKER": name.partition("-")[0],
-            "PORT": str(port()),
+            "PORT": str(free_port()),
             "TRACES": str(place / "traces"),
             **extra,
         }

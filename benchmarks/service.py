@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dev.server import free_port
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = "invoiceflow"
 START_SECONDS = 60
@@ -132,8 +134,7 @@ def started(
     service: Path, env: dict[str, str], *module: str, path: str = "/readyz"
 ) -> Iterator[Server]:
     """Run a module, its log into a pipe that is drained; yields at the first 200."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryFile() as said:
         log = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=said)
         process = subprocess.Popen(

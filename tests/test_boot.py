@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from cases import name, pairwise
 from conftest import tool
+from dev.server import free_port
 from render import Generate
 
 BEGUN = {
@@ -77,12 +77,10 @@ def test_a_service_passes_its_own_checks_and_leaves_no_process_behind(
     run("bin/setup", service, env)
     assert " passed" in run("bin/ci", service, env)
 
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     development = subprocess.Popen(
         ["bin/dev"],
         cwd=service,
-        env=env | {"PORT": str(port)},
+        env=env | {"PORT": str(free_port())},
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

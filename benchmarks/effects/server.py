@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -14,10 +12,11 @@ from typing import Any
 
 def main(name: str, folder: Path) -> None:
     module: Any = import_module(f"dev.{name}")
+    free_port = module.free_port
     ports: list[int] = []
 
     def first() -> int:
-        ports.append(port())
+        ports.append(free_port())
         return ports[-1]
 
     module.free_port = first
@@ -31,14 +30,6 @@ def main(name: str, folder: Path) -> None:
                     os.kill(process, signal.SIGKILL)
         # Its clients have the URL from their environment: it comes back where it was.
         module.free_port = iter(ports).__next__
-
-
-def port() -> int:
-    """A free port that no connection of a client takes while its server is away."""
-    while True:
-        number = random.randrange(20_000, 32_000)  # noqa: S311
-        with suppress(OSError), socket.create_server(("127.0.0.1", number)):
-            return number
 
 
 def family(root: int) -> list[int]:

@@ -56,6 +56,7 @@ def _command(folder: Path, name: str, port: int) -> tuple[list[str], dict[str, s
     if SERVER:
         (folder / "plugins").write_text("[].")
         return [SERVER], {
+            "ERL_CRASH_DUMP": str(folder / "crash"),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "HOME": str(folder),
             "RABBITMQ_CONFIG_FILE": str(folder / "none"),

@@ -1,10 +1,11 @@
 import os
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from dev import services
+from dev import server, services
 from tests.running import COMMANDS
 
 
@@ -35,3 +36,8 @@ def test_the_environment_comes_before_dotenv_and_that_before_the_example(
 
     seen = services.example() | services.given()
     assert [seen[name] for name in ("ONE", "TWO", "THREE")] == ["environment", "dotenv", "example"]
+
+
+def test_a_server_s_port_is_none_that_the_system_gives_to_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        assert max(server.free_port() for _ in range(100)) < given.getsockname()[1]

@@ -1,13 +1,14 @@
 """A backing service as a process of this one: started, awaited, stopped, never left behind."""
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_SECONDS = 60
@@ -57,6 +58,12 @@ def leash(stop: signal.Signals) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing listens on, below those that the system gives to outgoing connections.
+
+    Who asks again and again whether a server is up is given such a port himself one day: the very
+    one, connected to itself. Then the server finds it taken.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
