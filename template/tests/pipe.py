@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
+from dev.server import free_port
+
 PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "http": 80}
 
 
@@ -22,7 +24,7 @@ class Pipe:
         self._serving: set[asyncio.Future[object]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self._port = free_port()  # which nobody else takes while it is cut
 
     @property
     def url(self) -> str:
@@ -33,7 +35,6 @@ class Pipe:
     async def open(self) -> None:
         """Accept connections, on the same port as before."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Refuse connections and end those there are."""

@@ -120,6 +120,25 @@ VIOLATIONS = [
         killed_by="XII-2",
     ),
     Violation(
+        name="renamed-column",
+        factor="XII",
+        stands_for="a migration by which the release before it breaks while it still serves",
+        edits={
+            f"{SOURCE}/invoices/store.py": (
+                "    customer: Mapped[str]\n",
+                '    customer: Mapped[str] = mapped_column("buyer")\n',
+            ),
+            f"{SOURCE}/migrations/versions/invoices_0003.py": (
+                "",
+                '"""Call customers buyers."""\n\nfrom alembic import op\n\n'
+                'revision = "invoices_0003"\ndown_revision = "invoices_0002"\n'
+                "branch_labels = None\ndepends_on = None\n\n\ndef upgrade() -> None:\n"
+                '    op.alter_column("invoices", "customer", new_column_name="buyer")\n',
+            ),
+        },
+        killed_by="XII-4",
+    ),
+    Violation(
         name="console-for-people",
         factor="XII",
         stands_for="a console that a script cannot use",

@@ -4,6 +4,21 @@ from .violation import BEFORE_SERVING, CREATED, INVOICES, SETTLE, SOURCE, WEB, V
 
 VIOLATIONS = [
     Violation(
+        name="file-beside-code",
+        factor="II",
+        stands_for="a file of the checkout that the package does not hold",
+        edits={
+            WEB: (
+                BEFORE_SERVING,
+                '    about = Path(__file__).parents[2] / "README.md"\n'
+                '    log.info("web.described", about=about.read_text()[:40])\n' + BEFORE_SERVING,
+                "from contextlib import asynccontextmanager, suppress\n",
+                "from contextlib import asynccontextmanager, suppress\nfrom pathlib import Path\n",
+            )
+        },
+        killed_by="II-3",
+    ),
+    Violation(
         name="undeclared-import",
         factor="II",
         stands_for="leans on a package that another one brings",

@@ -1,6 +1,17 @@
 """IX. Disposability: slow to start, or stopped with a loss."""
 
-from .violation import BASE, BEFORE_SERVING, MAIN, QUEUE, SERVER, SOURCE, WEB, Violation
+from .violation import (
+    BASE,
+    BEFORE_SERVING,
+    CREATED,
+    INVOICES,
+    MAIN,
+    QUEUE,
+    SERVER,
+    SOURCE,
+    WEB,
+    Violation,
+)
 
 GRACEFUL = "timeout_graceful_shutdown=math.ceil(settings.grace_seconds)"
 SIGTERM = "        if sig == signal.SIGTERM and self.started and self.draining_since is None:\n"
@@ -19,6 +30,33 @@ RETRY = "            return procrastinate.RetryDecision(retry_at=datetime.now(UT
 STOPPED = "        await runner.first(working, stopping)\n        worker.stop()"
 
 VIOLATIONS = [
+    Violation(
+        name="answers-first",
+        factor="IX",
+        stands_for="an answer that is given before what it says is kept",
+        edits={
+            INVOICES: (
+                "    async with transaction() as session:\n" + CREATED,
+                "    now = datetime.now(UTC)\n"
+                '    given = {"id": uuid.uuid4(), "status": "open", "created_at": now}\n'
+                "    made = Invoice.model_validate(new.model_dump() | given)\n"
+                "    _keeping.append(asyncio.create_task(_keep(made)))\n"
+                "    return made\n\n\n"
+                "_keeping: list[asyncio.Task[None]] = []\n\n\n"
+                "async def _keep(made: Invoice) -> None:\n"
+                "    async with transaction() as session:\n"
+                "        await session.execute(insert(store.Invoice).values(made.model_dump()))\n",
+                "import uuid\n",
+                "import asyncio\nimport uuid\n",
+                "from datetime import date, datetime\n",
+                "from datetime import UTC, date, datetime\n",
+                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n",
+                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n"
+                "from sqlalchemy import insert\n",
+            )
+        },
+        killed_by="IX-9",
+    ),
     Violation(
         name="slow-start",
         factor="IX",

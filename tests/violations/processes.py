@@ -166,6 +166,22 @@ VIOLATIONS = [
         answers=REDIS,
     ),
     Violation(
+        name="looks-first",
+        factor="VI",
+        stands_for="a delivery that is new to each replica that looks before another has written",
+        edits={
+            WEBHOOK: (
+                "            new = await store.record_payment(session,"
+                " event_id=event.id, invoice_id=event.invoice)\n",
+                "            new = await session.get(store.Payment, event.id) is None\n"
+                "            await store.record_payment(\n"
+                "                session, event_id=event.id, invoice_id=event.invoice\n"
+                "            )\n",
+            )
+        },
+        killed_by="VI-4",
+    ),
+    Violation(
         name="affinity",
         factor="VI",
         stands_for="a balancer that sends a client where it was before",

@@ -2,8 +2,8 @@
 
 import argparse
 import asyncio
+import compileall
 import inspect
-import subprocess
 import sys
 import time
 import traceback
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from . import bends, catalogue, report
 from .catalogue import FACTORS, Broken, Check
 from .facts import Facts
-from .kit import Kit
+from .kit import Kit, git
 from .platform import package
 from .verdicts import BROKEN, HELD, NO_NEED, Result, ok
 from dev.services import ROOT, given, processes, started
@@ -40,12 +40,13 @@ def main(arguments: list[str]) -> int:
     except bends.Refused as refused:
         parser.error(str(refused))
     began = time.monotonic()
+    compileall.compile_dir(Kit(ROOT).sources(ROOT), quiet=2)  # they are started often
     with started(ROOT / ".dev", given()) as urls:
         results = asyncio.run(run_all(wanted, Kit(ROOT, given() | urls)))
     now = datetime.now(UTC).date()
     results = bends.judge(results, bent, now)
-    commit = git("rev-parse", "--short=7", "HEAD")
-    commit = commit + "-dirty" * bool(git("status", "--porcelain")) if commit else "none"
+    commit = git(ROOT, "rev-parse", "--short=7", "HEAD")
+    commit = commit + "-dirty" * bool(git(ROOT, "status", "--porcelain")) if commit else "none"
     facts = Facts(
         service=package(processes()),
         commit=commit,
@@ -92,11 +93,6 @@ async def run(check: Check, kit: Kit) -> tuple[str, str]:
     except Exception as error:  # what a check did not expect is no proof either
         where = traceback.extract_tb(error.__traceback__)[-1]
         return BROKEN, f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
-
-
-def git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

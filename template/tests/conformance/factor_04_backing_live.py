@@ -21,6 +21,7 @@ async def swapped(kit: Kit) -> str:
         await deploy.up(*kit.serving)
         client = await kit.tell(Client(deploy, disturbing=True, all_at_once=True))
         same(told.transcript("one"), client.transcript)
+        await deploy.used()
         for pipes in (told.deploy.pipes, deploy.pipes):
             for name, at in pipes.items():
                 require(at.connections, f"nobody connected to where {name} says")
@@ -32,8 +33,8 @@ async def swapped(kit: Kit) -> str:
 @check("IV-2", 13, 115, 125, needs=("://",))
 async def outage(kit: Kit) -> str:
     """In an outage a process lives, stays in service, answers 503 where it must, and recovers."""
-    async with kit.deploy() as deploy:
-        started = await deploy.up(*kit.serving)
+    async with kit.whole() as deploy:
+        started = deploy.alive
         for process in started:
             await process.speaks()
         await deploy.cut()
@@ -104,8 +105,8 @@ async def late(kit: Kit) -> str:
 @check("IV-4", 61, 125, needs=("://",))
 async def hung(kit: Kit) -> str:
     """A service that accepts and never answers holds no request for longer than its deadline."""
-    async with kit.deploy() as deploy:
-        started = await deploy.up(*kit.serving)
+    async with kit.whole() as deploy:
+        started = deploy.alive
         for process in started:
             await process.speaks()
         deploy.hold()

@@ -7,6 +7,8 @@ from .catalogue import check, require
 from .kit import Kit
 from .platform import Client, until
 
+TIMES = 8
+
 
 def same(one: Sequence[str], other: Sequence[str]) -> None:
     """Two transcripts are the same, line for line."""
@@ -37,13 +39,13 @@ async def deaths(kit: Kit) -> str:
 async def no_stale_answer(kit: Kit) -> str:
     """What a worker has written every replica says from then on, whatever it said before."""
     done = kit.offered("done")
-    async with kit.deploy() as deploy:
+    async with kit.whole(but="worker") as deploy:
+        await deploy.up("web")
         views = [Client(deploy) for _ in range(2)]
-        for view in views:
-            (view.balancer.fixed,) = await deploy.up("web")
+        for view, web in zip(views, deploy.of("web"), strict=False):
+            view.balancer.fixed = web
         about = await kit.offered("enqueue")(views[0], 1)
-        others = await deploy.up(*kit.serving_but("web"))
-        worker = next(one for one in others if one.type == "worker")
+        (worker,) = await deploy.up("worker")
         looks = 0
 
         async def worked() -> bool:
@@ -58,3 +60,21 @@ async def no_stale_answer(kit: Kit) -> str:
         for view in views:
             require(await done(view, about), "a job is done, and a replica says that it is not")
     return f"{looks} looks at {len(views)} replicas until a job was done, then the same from both"
+
+
+@check("VI-4", 44, 45, needs=("web", "worker", "story.repeat"))
+async def counts_once(kit: Kit) -> str:
+    """A request that must count once does, though several replicas get it at the same moment."""
+    async with kit.whole(but="worker") as deploy:
+        await deploy.up("web")
+        client = Client(deploy)
+        deploy.slow(0.05)  # each replica looks before another one has written
+        about = await kit.offered("repeat")(client, TIMES)
+        deploy.slow(0)
+        about += await kit.offered("enqueue")(client, 1)
+        (worker,) = await deploy.up("worker")
+        await until(lambda: kit.offered("done")(client, about), "the jobs are done")
+        await worker.stop()
+        jobs = [one["job_id"] for one in worker.events if one["event"] == "job.done"]
+        require(len(jobs) == len(about), f"{len(about)} jobs asked for, {len(jobs)} done")
+    return f"the same {TIMES} times at once at {len(deploy.of('web'))} replicas: one job"

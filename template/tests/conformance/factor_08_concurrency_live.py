@@ -15,8 +15,7 @@ JOBS = 16
 @check("VIII-2", 54, 86, needs=("web", "worker", "story.enqueue"))
 async def own_work(kit: Kit) -> str:
     """A web process takes requests and leaves the jobs to workers."""
-    async with kit.deploy() as deploy:
-        await deploy.up(*kit.serving_but("worker"))
+    async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, 2)
         deadline = time.monotonic() + WATCH_SECONDS
@@ -32,8 +31,7 @@ async def own_work(kit: Kit) -> str:
 @check("VIII-3", 54, 86, needs=("worker", "story.enqueue"))
 async def shared(kit: Kit) -> str:
     """Workers share the jobs: none is idle or takes more than it may, no job is done twice."""
-    async with kit.deploy() as deploy:
-        await deploy.up(*kit.serving_but("worker"))
+    async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, JOBS)
         deploy.slow(0.02)  # long enough for the other worker to come by
@@ -41,6 +39,7 @@ async def shared(kit: Kit) -> str:
             *(deploy.start("worker", WORKER_CONCURRENCY="2") for _ in range(2))
         )
         await until(lambda: kit.offered("done")(client, about), f"{JOBS} jobs by two workers")
+        deploy.slow(0)
         await asyncio.gather(*(worker.stop() for worker in workers))
         each = [[one for one in worker.events if one["event"] == "job.done"] for worker in workers]
         ids = [one["job_id"] for events in each for one in events]

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import signal
 import time
+import uuid
+
+from httpx2 import TransportError
 
 from .catalogue import check, require
 from .kit import SOON, Kit
@@ -14,6 +17,7 @@ READY_CPU_SECONDS = 3
 MOMENTS = (0, 0.15, 0.3)  # seconds into a job: before, at and after what could be too early
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
+KILLS = 3
 IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
 
 
@@ -173,12 +177,37 @@ async def crash(kit: Kit) -> str:
     return f"{len(MOMENTS)} kills, {len(interrupted)} jobs in hand, all {len(about)} done"
 
 
+@check("IX-9", 13, 62, needs=("web", "story.write"))
+async def crash_only(kit: Kit) -> str:
+    """A web process may be killed at any moment: what was answered is there, once."""
+    write, written = kit.offered("write"), kit.offered("written")
+    async with kit.whole() as deploy:
+        client = Client(deploy)
+        answered = [f"answered {uuid.uuid4()}" for _ in range(KILLS)]
+        deploy.slow(0.1)  # what is answered before it is kept has time to get lost
+        for name in answered:
+            client.balancer.fixed = victim = deploy.of("web")[0]
+            beside = asyncio.create_task(write(client, f"beside {name}"))
+            await write(client, name)
+            await victim.kill()
+            with contextlib.suppress(TransportError):
+                await beside
+            await deploy.up("web")
+        deploy.slow(0)
+        client.balancer.fixed = None
+        found = await written(client)
+        lost = [name for name in answered if name not in found]
+        require(not lost, f"answered, and not there: {lost}")
+        twice = {name for name in found if found.count(name) > 1 and name.endswith((*answered,))}
+        require(not twice, f"there more than once: {twice}")
+    return f"{KILLS} processes killed right after an answer: each answer holds, once"
+
+
 @check("IX-5", 58, 59, 60, needs=("worker",))
 async def worker_stops(kit: Kit) -> str:
     """A worker that is told to stop ends within its grace though jobs wait, and none is lost."""
     enqueue, done = kit.offered("enqueue"), kit.offered("done")
-    async with kit.deploy() as deploy:
-        await deploy.up(*kit.serving_but("worker"))
+    async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         about = await enqueue(client, 24) if enqueue else []
         deploy.slow(0.1)  # a job takes longer than the grace, so that some are given back

@@ -69,10 +69,13 @@ async def events(kit: Kit) -> str:
 @check("XI-2", 71, 86, 117, needs=("web",), fast=True)
 async def request_ids(kit: Kit) -> str:
     """A request's id is echoed, stands on its log lines and its jobs', and cannot be forged."""
+    told = await kit.told()
+    new = [id for client in told.tellings.values() for id in client.request_ids]
+    require(all(new), "an answer to a request without an id has none")
+    require(len(set(new)) == len(new), f"{len(new)} requests got {len(set(new))} ids")
     enqueue = kit.offered("enqueue")
-    async with kit.deploy() as deploy:
-        started = await deploy.up(*kit.serving)
-        web = next(one for one in started if one.type == "web")
+    async with kit.whole() as deploy:
+        web = deploy.of("web")[0]
         own = f"request-{uuid.uuid4().hex}"
         answer = await web.asks("GET", "/no-such-page", headers={"X-Request-ID": own})
         require(
@@ -84,20 +87,15 @@ async def request_ids(kit: Kit) -> str:
         echoed = answer.headers.get("x-request-id", "")
         require(echoed and "forged" not in echoed, f"a forged id came back: {echoed}")
         require(not on_lines(web, "forged"), f"a forged id is logged: {on_lines(web, 'forged')}")
-        (other,) = await deploy.up("web")
-        answers = [await one.get("/no-such-page") for one in (other, web, other)]
-        new = [one.headers.get("x-request-id") for one in answers]
-        require(all(new) and len(set(new)) == 3, f"ids of three requests without: {new}")
         where = "web"
         if enqueue and "worker" in kit.procfile:
             client = Client(deploy)
             client.headers["X-Request-ID"] = job = f"request-{uuid.uuid4().hex}"
             about = await enqueue(client, 1)
             await until(lambda: kit.offered("done")(client, about), "the job of a request")
-            worker = next(one for one in started if one.type == "worker")
-            await logged(worker, job)
+            await logged(deploy.of("worker")[0], job)
             where = "web and worker"
-    return f"echoed, on the lines of {where}; a forged one replaced, new ones unique"
+    return f"echoed, on the lines of {where}; a forged one replaced, {len(new)} new ones unique"
 
 
 async def logged(process: Process, id: str, seconds: float = SECONDS) -> None:
@@ -179,8 +177,7 @@ async def no_files(kit: Kit) -> str:
 async def traces(kit: Kit) -> str:
     """A caller's trace goes on: its id stands on the lines of its request and of its jobs."""
     enqueue = kit.offered("enqueue")
-    async with kit.deploy() as deploy:
-        started = await deploy.up(*kit.serving)
+    async with kit.whole() as deploy:
         client = Client(deploy)
         trace = uuid.uuid4().hex
         client.headers["traceparent"] = f"00-{trace}-00f067aa0ba902b7-01"
@@ -190,7 +187,6 @@ async def traces(kit: Kit) -> str:
             about = await enqueue(client, 1)
             await until(lambda: kit.offered("done")(client, about), "the job of a traced request")
             types.append("worker")
-        for process in started:
-            if process.type in types:
-                await logged(process, trace)
+        for type in types:
+            await logged(deploy.of(type)[0], trace)
     return f"its id on lines of {' and '.join(types)}"

@@ -1,10 +1,12 @@
 """XII. Admin processes: one-offs of the same release, safe to run at any time."""
 
 import asyncio
+import tempfile
 import time
+from pathlib import Path
 
 from .catalogue import check, require
-from .kit import Kit
+from .kit import FORMER, Kit
 from .platform import Client, Deploy, Process, until
 
 WATCH_SECONDS = 2
@@ -62,6 +64,19 @@ async def schema(kit: Kit) -> str:
     return f"nobody began in {WATCH_SECONDS} s on an empty database, all did once it was released"
 
 
+@check("XII-4", 40, 90, 118, needs=("release", FORMER))
+async def former_release(kit: Kit) -> str:
+    """The release before this one works on this one's schema, as it must until it is gone."""
+    with tempfile.TemporaryDirectory(prefix="former-") as folder:
+        former = kit.as_it_was(Path(folder))
+        async with former.deploy(like=await kit.released()) as deploy:
+            deploy.environment["PYTHONPATH"] = str(former.sources(former.root))
+            for process in await deploy.up(*former.serving):
+                await process.speaks()
+            client = await former.tell(Client(deploy))
+    return f"{kit.former} tells its story on this schema: {len(client.transcript)} answers"
+
+
 @check("XII-5", 72, 109, needs=("release", "://"))
 async def broken_off(kit: Kit) -> str:
     """A release that is broken off says so and leaves nothing half done: the next one succeeds."""
@@ -93,7 +108,7 @@ def answers(deploy: Deploy) -> int:
 @check("XII-6", 72, needs=("console",), fast=True)
 async def console(kit: Kit) -> str:
     """The console runs what it is given, in the environment of the release."""
-    async with kit.deploy() as deploy:
+    async with kit.whole() as deploy:
         said = await Client(deploy).console("print(6 * 7)")
         require(said == "42", f"the console said {said[:200]}")
     return "python -m runs what stands on standard input, exit 0"

@@ -3,16 +3,18 @@
 import asyncio
 import functools
 import hashlib
+import importlib.util
 import shutil
 import subprocess
+import tarfile
 import uuid
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from httpx2 import Response
@@ -24,6 +26,9 @@ from dev.__main__ import ONE_OFF
 
 # The job of a worker that was killed is another's before the story stops waiting for it.
 SOON = {"WORKER_STALLED_SECONDS": "2"}
+Made = TypeVar("Made")
+
+FORMER = "former release"
 LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
 
 
@@ -61,12 +66,13 @@ class Kit:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Closed after the last check."""
 
-    _telling: asyncio.Task[Told] | None = None
+    _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    _left: list[Deploy] = field(default_factory=list)
 
     @functools.cached_property
     def procfile(self) -> dict[str, str]:
         """Process type to command."""
-        return services.processes()
+        return services.processes(self.root)
 
     @functools.cached_property
     def serving(self) -> list[str]:
@@ -76,7 +82,7 @@ class Kit:
     @functools.cached_property
     def example(self) -> dict[str, str]:
         """The variables of .env.example with their values."""
-        return services.example()
+        return services.example(self.root)
 
     @functools.cached_property
     def files(self) -> list[Path]:
@@ -113,15 +119,15 @@ class Kit:
     @functools.cached_property
     def chapters(self) -> list[ModuleType]:
         """The story: every tests/**/story*.py, in order."""
-        paths = sorted((self.root / "tests").rglob("story*.py"))
-        names = [".".join(path.relative_to(self.root).with_suffix("").parts) for path in paths]
-        return [import_module(name) for name in names]
+        return [loaded(path) for path in sorted((self.root / "tests").rglob("story*.py"))]
 
     def has(self, name: str) -> bool:
-        """Whether there is this process type, variable, part of the story (story.NAME), path, or
-        any backing service (://)."""
+        """Whether there is this process type, variable, part of the story (story.NAME), path, a
+        former release, or any backing service (://)."""
         if name == "://":
             return bool(self.urls)
+        if name == FORMER:
+            return bool(self.former)
         if name.startswith("story."):
             return self.offered(name[6:]) is not None
         known = name in self.procfile or name in self.example
@@ -160,9 +166,31 @@ class Kit:
         """Where the package lies in a checkout."""
         return checkout / "src" if (checkout / "src").is_dir() else checkout
 
-    def deploy(self, **more: Any) -> AbstractAsyncContextManager[Deploy]:
-        """A deploy of its own: see platform.deployed."""
-        return platform.deployed(self.root, self.procfile, self.given, **more)
+    @asynccontextmanager
+    async def deploy(self, *, released: bool = True, **more: Any) -> AsyncIterator[Deploy]:
+        """A deploy of its own, with a copy of what a release has made: see platform.deployed."""
+        if released and "like" not in more:
+            more["like"] = await self.released()
+        where = (self.root, self.procfile, self.given)
+        async with platform.deployed(*where, **more) as deploy:
+            yield deploy
+
+    async def released(self) -> dict[str, str]:
+        """Variables of places in which nothing has happened but a release."""
+        return await self._once(self._release)
+
+    async def _release(self) -> dict[str, str]:
+        made = await self.stack.enter_async_context(self.deploy(released=False))
+        if "release" in self.procfile:
+            await made.run("release")
+        return made.places
+
+    async def _once(self, make: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
+        """What this makes, the same for every check that asks."""
+        if make.__name__ not in self._made:
+            self._made[make.__name__] = asyncio.create_task(make())
+        made: Made = await asyncio.shield(self._made[make.__name__])
+        return made
 
     def serving_but(self, type: str) -> list[str]:
         return [name for name in self.serving if name != type]
@@ -176,20 +204,34 @@ class Kit:
 
     async def told(self) -> Told:
         """The story as it was told for all checks that only look."""
-        if self._telling is None:
-            self._telling = asyncio.create_task(self._tell_all())
-        return await asyncio.shield(self._telling)
+        return await self._once(self._tell_all)
+
+    @asynccontextmanager
+    async def whole(self, but: str = "") -> AsyncIterator[Deploy]:
+        """A deploy with processes of each type but this one: as an earlier check left it that
+        held, or a new one."""
+        if self._left:
+            deploy = self._left.pop()
+        else:
+            deploy = await self.stack.enter_async_context(self.deploy())
+        await asyncio.gather(*(one.stop() for one in deploy.of(but)))
+        await deploy.up(*(type for type in self.serving if type != but and not deploy.of(type)))
+        yield deploy
+        self._left.append(deploy)
 
     async def _tell_all(self) -> Told:
         identity = {"RELEASE_ID": f"{self.package}-1234567-abcdef", "REVISION": uuid.uuid4().hex}
-        deploying = self.deploy(variables=identity | SOON, audited=True)
+        deploying = self.deploy(released=False, variables=identity | SOON, audited=True)
         deploy = await self.stack.enter_async_context(deploying)
+        if "release" in self.procfile:
+            await deploy.run("release")
         for process in await deploy.up(*self.serving):
             await process.speaks()
         tellings = {"one": await self.tell(Client(deploy))}
         await deploy.up("web", "web", "web", "worker")
+        await deploy.used()
         tellings["four"] = await self.tell(Client(deploy))
-        alive = [one for one in deploy.processes if one.alive]
+        alive = deploy.alive
         told = Told(
             deploy,
             tellings,
@@ -199,14 +241,46 @@ class Kit:
         if "web" in self.procfile:
             told.version = (await deploy.of("web")[0].get("/version")).text
         tellings["killed"] = await self.tell(Client(deploy, disturbing=True))
-        alive = [one for one in deploy.processes if one.alive]
+        alive = deploy.alive
         codes = await asyncio.gather(*(one.stop() for one in alive))
         told.codes = {one.pid: code for one, code in zip(alive, codes, strict=True)}
         return told
 
+    @functools.cached_property
+    def former(self) -> str:
+        """The release before this one: git's last tag before what is here, or its last commit."""
+        changed = bool(git(self.root, "status", "--porcelain"))
+        before = "HEAD" if changed else "HEAD^"
+        tag = git(self.root, "describe", "--tags", "--abbrev=0", before)
+        return tag or git(self.root, "rev-parse", "--short", "--verify", "--quiet", before)
+
+    def as_it_was(self, place: Path) -> "Kit":
+        """The former release, its files put into this folder."""
+        archive = ["git", "archive", f"--output={place}/tar", self.former]
+        subprocess.run(archive, cwd=self.root, check=True)
+        with tarfile.open(place / "tar") as tar:
+            tar.extractall(place, filter="data")
+        return Kit(place, self.given, self.stack)
+
     def tree(self) -> dict[str, str]:
         """The digest of every file that git has or would take."""
         return digests(self.root, self.files)
+
+
+def loaded(path: Path) -> ModuleType:
+    """This file as a module, wherever it lies."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def git(root: Path, *words: str) -> str:
+    """What git says; nothing where it fails."""
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
+    return "" if done.returncode else done.stdout.strip()
 
 
 def digests(folder: Path, files: list[Path]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from httpx2 import AsyncClient, Limits, Response, TransportError
 
-from .catalogue import require
+from .catalogue import Broken, require
 from dev import services
 from dev.server import free_port
 from tests.pipe import Pipe, pipe
@@ -187,6 +187,7 @@ class Deploy:
         self.root, self.commands = root, commands
         self.package = package(commands)
         self.environment, self.folder = environment, folder
+        self.places: dict[str, str] = {}  # variables that point past the pipes
         self.pipes: dict[str, Pipe] = {}
         self.processes: list[Process] = []
         self.audited = False
@@ -250,8 +251,17 @@ class Deploy:
         await asyncio.gather(*(one.ready() for one in started if one.type == "web"))
         return started
 
+    @property
+    def alive(self) -> list[Process]:
+        return [one for one in self.processes if one.alive]
+
     def of(self, type: str) -> list[Process]:
-        return [one for one in self.processes if one.type == type and one.alive]
+        return [one for one in self.alive if one.type == type]
+
+    async def used(self) -> None:
+        """Wait until every backing service has been asked, unless nobody asks it."""
+        with suppress(Broken):
+            await until(lambda: all(one.connections for one in self.pipes.values()), "all are used")
 
     async def cut(self) -> None:
         """Every backing service goes away."""
@@ -333,6 +343,7 @@ class Client:
         self.package = deploy.package
         self.balancer = Balancer(deploy)
         self.transcript: list[str] = []
+        self.request_ids: list[str] = []  # of the answers
         self.headers: dict[str, str] = {}
         self.kills = 0
         self._ids: dict[str, str] = {}
@@ -341,6 +352,7 @@ class Client:
         """Ask; the answer must have this status."""
         headers = self.headers | more.pop("headers", {})
         answer = await self.balancer.request(method, path, headers=headers, **more)
+        self.request_ids.append(answer.headers.get("x-request-id", ""))
         said = f"{method} {path} {answer.status_code} {answer.text}"
         self.transcript.append(OWN.sub(self._name, said))
         require(answer.status_code == status, f"{self.transcript[-1][:300]}, not {status}")
@@ -374,7 +386,7 @@ class Client:
             return
         victims = [self.balancer.last, *self.deploy.of("worker")[:1]]
         if self.all_at_once:
-            victims = [one for one in self.deploy.processes if one.alive]
+            victims = list(self.deploy.alive)
         for victim in victims:
             if victim and victim.alive:
                 await victim.kill()
@@ -394,26 +406,26 @@ async def deployed(
     given: dict[str, str],
     *,
     variables: dict[str, str] | None = None,
-    released: bool = True,
+    like: dict[str, str] | None = None,
     audited: bool = False,
 ) -> AsyncIterator[Deploy]:
     """A deploy in places made for it, removed at the end.
 
     given: variables that point at the backing services. variables: others, beside .env.example's.
+    like: the places of another deploy, to begin with what is there.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
         places = ExitStack()
         stack.push_async_callback(asyncio.to_thread, places.close)
-        isolated = services.isolated(folder / "none", given)
+        isolated = services.isolated(folder / "none", given, like)
         urls = await asyncio.to_thread(places.enter_context, isolated)
-        environment = services.example() | urls | (variables or {})
+        environment = services.example(root) | urls | (variables or {})
         deploy = Deploy(root, commands, environment, folder)
+        deploy.places = urls
         for name, url in environment.items():
             if name in urls and "://" in url:
                 deploy.pipes[name] = await stack.enter_async_context(pipe(url))
         stack.push_async_callback(deploy.end)
-        if released and "release" in commands:
-            await deploy.run("release")
         deploy.audited = audited
         yield deploy

@@ -10,6 +10,8 @@ A chapter may also have what single checks need:
              `await written(client)` returns the names that are there, each as often as it is
     enqueue  `await enqueue(client, number)` asks for so many jobs and returns what they are about;
              `await done(client, about)` says whether each of these has had its effect
+    repeat   `await repeat(client, times)` sends a request that asks for one job so many times at
+             once, as somebody does who got no answer, and returns what it is about
 """
 
 from tests.conformance.platform import Client

@@ -12,14 +12,14 @@ ROOT = HERE.parent
 OTHERS = ("__init__", "__main__", "server", "services")
 
 
-def example() -> dict[str, str]:
+def example(root: Path | None = None) -> dict[str, str]:
     """The variables of .env.example with their values for development."""
-    return _read(ROOT / ".env.example")
+    return _read((root or ROOT) / ".env.example")
 
 
-def processes() -> dict[str, str]:
+def processes(root: Path | None = None) -> dict[str, str]:
     """The Procfile: process type to command."""
-    lines = (ROOT / "Procfile").read_text().splitlines()
+    lines = ((root or ROOT) / "Procfile").read_text().splitlines()
     pairs = [line.partition(":") for line in lines if ":" in line and not line.startswith("#")]
     return {name.strip(): command.strip() for name, _, command in pairs}
 
@@ -44,12 +44,20 @@ def started(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def isolated(folder: Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """As started, with an empty place of one's own in each service: what tests may touch."""
+def isolated(
+    folder: Path, given: Mapping[str, str], like: Mapping[str, str] | None = None
+) -> Iterator[dict[str, str]]:
+    """As started, with a place of one's own in each service: what tests may touch.
+
+    like: variables that point at other such places, of which the new ones are copies where there
+    is something to copy; else they are empty.
+    """
     with started(folder, given) as variables, ExitStack() as stack:
         attached = {**example(), **given, **variables}
         for module in _modules().values():
-            variables = variables | stack.enter_context(module.fresh(attached))
+            copied = getattr(module, "copied", None) if like else None
+            place = copied(attached, like) if copied else module.fresh(attached)
+            variables = variables | stack.enter_context(place)
         yield variables
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,13 +45,18 @@ def run(folder: Path) -> Iterator[dict[str, str]]:
         yield {VARIABLE: url}
 
 
-@contextmanager
-def fresh(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def fresh(variables: Mapping[str, str]) -> AbstractContextManager[dict[str, str]]:
     """An empty database on this server, dropped at the end."""
+    return copied(variables, {VARIABLE: "/template1"})
+
+
+@contextmanager
+def copied(variables: Mapping[str, str], of: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """A copy of a database of this server that nobody is connected to, dropped at the end."""
     name = f"test_{uuid.uuid4().hex}"
-    url = variables[VARIABLE]
+    url, template = variables[VARIABLE], urlsplit(of[VARIABLE]).path[1:]
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-        connection.execute(f'create database "{name}"')
+        connection.execute(f'create database "{name}" template "{template}"')
         server = urlsplit(url)
         own = f"{server.scheme}://{server.netloc}/{name}?{server.query}".removesuffix("?")
         try:

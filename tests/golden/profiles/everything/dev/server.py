@@ -1,5 +1,6 @@
 """A backing service as a process of this one: started, awaited, stopped, never left behind."""
 
+import itertools
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_SECONDS = 60
+TURNS = itertools.count(random.randrange(12_768))
 
 
 @contextmanager
@@ -58,12 +60,13 @@ def leash(stop: signal.Signals) -> list[str]:
 
 
 def free_port() -> int:
-    """A port that nothing listens on, below those that the system gives to outgoing connections.
+    """A port that nothing listens on, each time another: a server takes a while to take it.
 
-    Who asks again and again whether a server is up is given such a port himself one day: the very
-    one, connected to itself. Then the server finds it taken.
+    It lies below those that the system gives to outgoing connections. Who asks again and again
+    whether a server is up is given such a port himself one day: the very one, connected to itself.
+    Then the server finds it taken.
     """
     while True:
-        port = random.randrange(20_000, 32_768)
+        port = 20_000 + next(TURNS) % 12_768
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

@@ -18,18 +18,23 @@ def signed(client: Client, body: bytes) -> dict[str, str]:
     return {"Signature": f"t={stamp},v1={digest}"}
 
 
-async def pay(client: Client, invoice: str, times: int) -> None:
-    event = {"id": uuid.uuid4().hex, "type": "payment.succeeded", "invoice": invoice}
-    body = json.dumps(event).encode()
-    for _ in range(times):
-        headers = signed(client, body)
-        await client.ask(202, "POST", "/webhooks/payments", content=body, headers=headers)
+def event(invoice: str) -> bytes:
+    """What the provider sends."""
+    id = uuid.uuid4().hex
+    return json.dumps({"id": id, "type": "payment.succeeded", "invoice": invoice}).encode()
+
+
+async def deliver(client: Client, body: bytes) -> None:
+    headers = signed(client, body)
+    await client.ask(202, "POST", "/webhooks/payments", content=body, headers=headers)
 
 
 async def tell(client: Client) -> None:
     invoice = (await client.ask(201, "POST", "/invoices", json=new("Ada"))).json()["id"]
     await client.ask(401, "POST", "/webhooks/payments", json={})
-    await pay(client, invoice, 4)
+    body = event(invoice)
+    for _ in range(4):
+        await deliver(client, body)
     await client.disturb()
     await client.until(200, f"/invoices/{invoice}", '"paid"')
     for _ in range(3):
@@ -43,8 +48,16 @@ async def enqueue(client: Client, number: int) -> list[str]:
     for index in range(number):
         one = await client.ask(201, "POST", "/invoices", json=new(f"Customer {index}"))
         invoices.append(one.json()["id"])
-    await asyncio.gather(*(pay(client, invoice, 1) for invoice in invoices))
+    await asyncio.gather(*(deliver(client, event(invoice)) for invoice in invoices))
     return invoices
+
+
+async def repeat(client: Client, times: int) -> list[str]:
+    """Ask for one job so many times at once; what it is about."""
+    invoice = (await client.ask(201, "POST", "/invoices", json=new("Ada"))).json()["id"]
+    body = event(invoice)
+    await asyncio.gather(*(deliver(client, body) for _ in range(times)))
+    return [invoice]
 
 
 async def done(client: Client, about: list[str]) -> bool:
