@@ -1,11 +1,12 @@
 """The list of violations fits the service: bin/violations lets the kit find them."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from render import Generate
-from violations import ALL, FACTORS
+from violations import ALL, FACTORS, FLAVORS, judge
 from violations.violation import WEB, Rotten, Violation
 
 
@@ -38,4 +39,38 @@ def test_every_factor_has_violations_of_its_own_name() -> None:
         assert len(module.VIOLATIONS) > 4
         assert {one.factor for one in module.VIOLATIONS} == {factor}
         assert {one.killed_by.partition("-")[0] for one in module.VIOLATIONS} == {factor}
-    assert len(ALL) == sum(len(module.VIOLATIONS) for module in FACTORS.values())
+    names = [one.name for module in FACTORS.values() for one in module.VIOLATIONS]
+    names += [
+        f"{flavor}-{name}" for flavor, (_, tried) in FLAVORS.items() for name in tried.split()
+    ]
+    assert sorted(ALL) == sorted(names)
+
+
+# On each flavor some, of different factors; bin/violations tries them all.
+TRIED = {
+    "both": ["live-needs-db", "looks-first", "no-skip-locked", "renamed-column"],
+    "api": ["api-default-db", "api-number-in-ram", "api-hard-exit", "api-print"],
+    "worker": ["worker-dotenv", "worker-redis-hardcoded", "worker-ignores-term"],
+}
+
+
+@pytest.fixture(scope="module", params=TRIED)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, judge.Service]]:
+    flavor: str = request.param
+    answers = ALL[TRIED[flavor][0]].answers
+    with judge.serving(judge.prepare(answers, tmp_path_factory.mktemp("violations"))) as service:
+        yield flavor, service
+
+
+# In one process: the services of a flavor are set up once.
+@pytest.mark.xdist_group("violations")
+def test_the_kit_finds_violations_and_nothing_else(served: tuple[str, judge.Service]) -> None:
+    flavor, service = served
+    with judge.copied(service.path) as copy:
+        checks = judge.conformance(copy, service.urls, [])
+    assert [id for id, check in checks.items() if check["verdict"] == "broken"] == []
+    for name in TRIED[flavor]:
+        verdict = judge.judge(ALL[name], service, quick=True)
+        assert verdict.killed, f"{name}: {verdict.smoke} {verdict.fault} {verdict.checks}"

@@ -1,17 +1,19 @@
 """Lets the kit find every violation, or those that are named: `bin/violations [NAME...]`."""
 
 import argparse
+import itertools
+import os
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from render import ROOT
-
-from . import ALL, FACTORS, judge, report
-from .judge import Service
+from . import ALL, FACTORS, FLAVORS, judge, report
+from .judge import Checks, Service
 
 AT_ONCE = 2
 
@@ -19,24 +21,28 @@ AT_ONCE = 2
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("bin/violations", description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help="of a violation, or a factor: IX")
-    row = "run every check of the factor, not only the one that must break"
-    parser.add_argument("--row", action="store_true", help=row)
+    quick = "first the check that must break, and the others of its factor only if it does not"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    alarms = "instead run the whole kit so often on services as they are, on a busy machine"
+    parser.add_argument("--alarms", metavar="RUNS", type=int, default=0, help=alarms)
     given = parser.parse_args(arguments)
     chosen = given.names
     if unknown := set(chosen) - {*ALL, *FACTORS}:
         parser.error(f"there is no violation and no factor {', '.join(sorted(unknown))}")
+    if given.alarms:
+        return alarmed(given.alarms)
     wanted = [one for one in ALL.values() if not chosen or {one.name, one.factor} & {*chosen}]
     with ExitStack() as stack:
-        services: dict[str, Service] = {}
-        for one in wanted:
-            if repr(one.answers) not in services:
-                place = judge.prepare(one.answers)
-                services[repr(one.answers)] = stack.enter_context(judge.serving(place))
+        services = {
+            repr(answers): stack.enter_context(judge.serving(judge.prepare(answers)))
+            for answers in {repr(one.answers): one.answers for one in wanted}.values()
+        }
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
         good = {} if chosen else found_good(services)
         stack.callback(pool.shutdown, cancel_futures=True)
         working = [
-            pool.submit(judge.judge, one, services[repr(one.answers)], given.row) for one in wanted
+            pool.submit(judge.judge, one, services[repr(one.answers)], given.quick)
+            for one in wanted
         ]
         verdicts = []
         for done in as_completed(working):
@@ -47,10 +53,10 @@ def main(arguments: list[str]) -> int:
         )
     order = list(ALL)
     verdicts.sort(key=lambda one: order.index(one.violation.name))
-    text = report.markdown(verdicts, good, voids)
     say(report.totals(verdicts))
     if not chosen:
-        (ROOT / "docs" / "violations.md").write_text(text)
+        report.write("Found", report.found(verdicts))
+        report.write("Not found where there is nothing", report.nothing(verdicts, good, voids))
     return 0 if all(one.killed for one in verdicts) and not report.wrong(good, voids) else 1
 
 
@@ -58,11 +64,50 @@ def found_good(services: Mapping[str, Service]) -> dict[str, Any]:
     """What the whole kit says of the services as they are."""
     found = {}
     for answers, service in services.items():
-        with judge.copied(service.path) as copy:
-            found[answers] = judge.conformance(copy, service.urls, [])
+        found[answers] = look(service)
         broken = [id for id, one in found[answers].items() if one["verdict"] == "broken"]
         say(f"good service {answers}: {', '.join(broken) or 'nothing'} broken")
     return found
+
+
+def look(service: Service) -> Checks:
+    with judge.copied(service.path) as copy:
+        return judge.conformance(copy, service.urls, [])
+
+
+def alarmed(runs: int) -> int:
+    """Run the whole kit on good services, one after the other, with a busy loop on each core."""
+    flavors: dict[str, dict[str, object]] = {"both": {}}
+    flavors |= {name: answers for name, (answers, _) in FLAVORS.items()}
+    with ExitStack() as stack:
+        services = {
+            name: stack.enter_context(judge.serving(judge.prepare(answers)))
+            for name, answers in flavors.items()
+        }
+        stack.enter_context(busy())
+        rows: list[report.Run] = []
+        for name in itertools.islice(itertools.cycle(services), runs):
+            began = time.monotonic()
+            checks = look(services[name])
+            rows.append(report.Run(name, checks, time.monotonic() - began, os.getloadavg()[0]))
+            say(report.run_line(rows[-1]))
+    report.write("False alarms", report.alarms(rows))
+    return 1 if any(row.broken for row in rows) else 0
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Keep every core at work until the block ends."""
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in os.sched_getaffinity(0)
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def say(line: str) -> None:

@@ -97,12 +97,12 @@ class Verdict:
         return bool(row) and not self.smoke and not self.fault
 
 
-def prepare(answers: Mapping[str, object]) -> Path:
+def prepare(answers: Mapping[str, object], places: Path = CACHE) -> Path:
     """A service of these answers, set up and committed; what was installed before stays."""
     name = "-".join(f"{key}-{answers[key]}" for key in sorted(answers)) or "default"
-    place = CACHE / "".join(one for one in name if one.isalnum() or one == "-")
+    place = places / "".join(one for one in name if one.isalnum() or one == "-")
     place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+    with tempfile.TemporaryDirectory(dir=places) as folder:
         fresh = render(dict(answers), Path(folder) / "service")
         for kept in KEPT:
             if (place / kept).exists():
@@ -160,10 +160,10 @@ def copied(service: Path) -> Iterator[Path]:
         yield copy
 
 
-def judge(violation: Violation, service: Service, row: bool = False) -> Verdict:
+def judge(violation: Violation, service: Service, quick: bool = False) -> Verdict:
     """Apply a violation to a copy of the service; try it as on a laptop, then by the kit.
 
-    row: run every check of the factor, and not only if the one that must break does not.
+    quick: the check that must break comes first, the others of its factor only if it does not.
     """
     verdict = Verdict(violation)
     began = time.monotonic()
@@ -177,10 +177,9 @@ def judge(violation: Violation, service: Service, row: bool = False) -> Verdict:
             run(["git", "clean", "--quiet", "--force", "-d"], copy)  # what the laptop wrote
             run(["git", "checkout", "--quiet", "."], copy)
             try:
-                first = [] if row else [violation.killed_by]
-                verdict.checks = conformance(copy, service.urls, first or [violation.factor])
-                if not verdict.broken and not row:
-                    verdict.checks = conformance(copy, service.urls, [violation.factor])
+                for only in ([violation.killed_by] if quick else []) + [violation.factor]:
+                    if not verdict.broken:
+                        verdict.checks = conformance(copy, service.urls, [only])
             except Unjudged as fault:
                 verdict.fault = str(fault)
     verdict.seconds = time.monotonic() - began

@@ -1,21 +1,41 @@
-"""What the judge found, as a table."""
+"""What the judge found, as tables."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from render import ROOT
 
 from .judge import VOIDS, Checks, Verdict
 
-HEAD = """\
-# Violations
-
-Each line is a service with one small violation: what a developer might write, and what the smoke
-test of a laptop lets pass (one process of each type, the whole `PATH` and `HOME`, the story told
-once). It counts as killed if the conformance kit breaks a check in the row of its factor.
-`bin/violations` writes this page; `bin/violations NAME...` tries some of them.
-
+DOCUMENT = ROOT / "docs" / "violations.md"
+FOUND = """\
 | Factor | Violation | Stands for | Smoke test | Broken checks | Seconds |
-|---|---|---|---|---|---|
+|---|---|---|---|---|--:|
 """
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the whole kit on a good service."""
+
+    flavor: str
+    checks: Checks
+    seconds: float
+    load: float
+
+    @property
+    def broken(self) -> list[str]:
+        return [id for id, check in self.checks.items() if check["verdict"] == "broken"]
+
+
+def write(title: str, text: str) -> None:
+    """Put a section into the document, in place of the one of an earlier run."""
+    head, *sections = re.split(r"^(?=## )", DOCUMENT.read_text(), flags=re.M)
+    kept = {section.partition("\n")[0]: section.rstrip() for section in sections}
+    kept[f"## {title}"] = f"## {title}\n\n{text.rstrip()}"
+    DOCUMENT.write_text("\n\n".join([head.rstrip(), *kept.values()]) + "\n")
 
 
 def line(verdict: Verdict) -> str:
@@ -31,6 +51,14 @@ def line(verdict: Verdict) -> str:
     return f"{one.factor:4} {one.name:24} {verdict.seconds:5.1f} s  {fate}"
 
 
+def run_line(run: Run) -> str:
+    """One line about one run on a good service, for a terminal."""
+    broken = [f"{id}: {run.checks[id]['evidence'][:200]}" for id in run.broken]
+    return (
+        f"{run.flavor:8} {run.seconds:5.0f} s, load {run.load:4.1f}  {' | '.join(broken) or 'held'}"
+    )
+
+
 def totals(verdicts: Sequence[Verdict]) -> str:
     """How many violations the kit has killed."""
     counted = [one for one in verdicts if not one.smoke]
@@ -42,10 +70,8 @@ def totals(verdicts: Sequence[Verdict]) -> str:
     return said + (f"; not counted, the laptop sees them: {', '.join(unfit)}" if unfit else "")
 
 
-def markdown(
-    verdicts: Sequence[Verdict], good: Mapping[str, Checks], voids: Mapping[str, Sequence[str]]
-) -> str:
-    """The whole table, and what stands below it."""
+def found(verdicts: Sequence[Verdict]) -> str:
+    """Every violation and what became of it."""
     rows = []
     for verdict in verdicts:
         one = verdict.violation
@@ -53,29 +79,47 @@ def markdown(
         passes = "fails" if verdict.smoke else "passes"
         cells = (one.factor, one.name, one.stands_for, passes, seen, f"{verdict.seconds:.0f}")
         rows.append(f"| {' | '.join(cells)} |\n")
+    return f"{totals(verdicts)}.\n\n{FOUND}{''.join(rows)}"
+
+
+def nothing(
+    verdicts: Sequence[Verdict], good: Mapping[str, Checks], voids: Mapping[str, Sequence[str]]
+) -> str:
+    """What the kit says of good services and of void ones, and what each check is needed for."""
     alone = Counter(one.broken[0] for one in verdicts if one.killed and len(one.broken) == 1)
-    checks = sorted({id for found in good.values() for id in found})
-    never = [id for id in checks if id not in alone]
-    broken = wrong(good, {})
+    also = Counter(id for one in verdicts if one.killed for id in one.broken)
+    checks = sorted({id for checks in good.values() for id in checks})
+    never = [f"{id} (one of several killers of {also[id]})" for id in checks if id not in alone]
     parts = [
-        f"{totals(verdicts)}.",
-        f"Broken on the services as they are: {', '.join(broken) or 'nothing'}.",
-        "## Checks that are the only killer of something",
-        "\n".join(f"- {id}: {count}" for id, count in sorted(alone.items())) or "- none",
-        f"Of nothing: {', '.join(never) or 'none'}.",
-        "## Services that are none",
-        "Checks of processes that pass on a service that\n\n"
+        f"Broken on the services as they are: {', '.join(wrong(good, {})) or 'nothing'}.",
+        "Checks of processes that hold on a service that\n\n"
         + "\n".join(f"- {name}: {', '.join(voids[name]) or 'none'}" for name in VOIDS if voids),
+        "In its factor's row a check was the only one to break for so many violations:\n\n"
+        + (", ".join(f"{id} {count}" for id, count in sorted(alone.items())) or "none"),
+        f"For none: {', '.join(never) or 'none'}.",
     ]
-    return HEAD + "".join(rows) + "\n" + "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
+
+
+def alarms(runs: Sequence[Run]) -> str:
+    """What the kit said of good services on a busy machine."""
+    wrong = [f"{id} ({run.flavor})" for run in runs for id in run.broken]
+    flavors = Counter(run.flavor for run in runs)
+    said = ", ".join(f"{count} of {flavor}" for flavor, count in flavors.items())
+    seconds, loads = [run.seconds for run in runs], [run.load for run in runs]
+    return (
+        f"{len(runs)} runs ({said}) with a busy loop on each core: {len(wrong)} checks broken"
+        f"{': ' + ', '.join(wrong) if wrong else ''}. A run took {min(seconds):.0f} to"
+        f" {max(seconds):.0f} s, at a load of {min(loads):.0f} to {max(loads):.0f}."
+    )
 
 
 def wrong(good: Mapping[str, Checks], voids: Mapping[str, Sequence[str]]) -> list[str]:
     """Checks that break on a service as it is, or hold on one that does nothing."""
     broken = [
         f"{id} ({answers})"
-        for answers, found in good.items()
-        for id, one in found.items()
+        for answers, checks in good.items()
+        for id, one in checks.items()
         if one["verdict"] == "broken"
     ]
     silent = ("exits at once", "hangs")
