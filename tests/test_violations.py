@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from render import Generate
-from violations import ALL, FACTORS, FLAVORS, judge
+from violations import ALL, FACTORS, FLAVORS, IMAGE, judge
 from violations.violation import WEB, Rotten, Violation
 
 
@@ -40,6 +40,7 @@ def test_every_factor_has_violations_of_its_own_name() -> None:
         assert {one.factor for one in module.VIOLATIONS} == {factor}
         assert {one.killed_by.partition("-")[0] for one in module.VIOLATIONS} == {factor}
     names = [one.name for module in FACTORS.values() for one in module.VIOLATIONS]
+    names += IMAGE
     names += [
         f"{flavor}-{name}" for flavor, (_, tried) in FLAVORS.items() for name in tried.split()
     ]

@@ -11,6 +11,7 @@ from . import (
     config,
     dependencies,
     disposability,
+    image,
     output,
     parity,
     ports,
@@ -35,6 +36,7 @@ FACTORS = {
 ALL: dict[str, Violation] = {
     one.name: one for factor in FACTORS.values() for one in factor.VIOLATIONS
 }
+IMAGE = {one.name: one for one in image.VIOLATIONS}
 # Services of other flavors, and what is tried on them too: of each factor something.
 FLAVORS: dict[str, tuple[dict[str, object], str]] = {
     "api": (
@@ -53,3 +55,4 @@ ALL |= {
     for flavor, (answers, names) in FLAVORS.items()
     for name in names.split()
 }
+ALL |= IMAGE

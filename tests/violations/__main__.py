@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from . import ALL, FACTORS, FLAVORS, judge, report
+from . import ALL, FACTORS, FLAVORS, IMAGE, judge, report
 from .judge import Checks, Service
 
 AT_ONCE = 2
@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", metavar="NAME", nargs="*", help="of a violation, or a factor: IX")
     quick = "first the check that must break, and the others of its factor only if it does not"
     parser.add_argument("--quick", action="store_true", help=quick)
+    engine = "also those of the image, which take a container engine"
+    parser.add_argument("--image", action="store_true", help=engine)
     alarms = "instead run the whole kit so often on services as they are, on a busy machine"
     parser.add_argument("--alarms", metavar="RUNS", type=int, default=0, help=alarms)
     given = parser.parse_args(arguments)
@@ -32,13 +34,14 @@ def main(arguments: list[str]) -> int:
     if given.alarms:
         return alarmed(given.alarms)
     wanted = [one for one in ALL.values() if not chosen or {one.name, one.factor} & {*chosen}]
+    wanted = [one for one in wanted if one.name not in IMAGE or given.image or one.name in chosen]
     with ExitStack() as stack:
         services = {
             repr(answers): stack.enter_context(judge.serving(judge.prepare(answers)))
             for answers in {repr(one.answers): one.answers for one in wanted}.values()
         }
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
-        good = {} if chosen else found_good(services)
+        good = {} if chosen else found_good(services, given.image)
         stack.callback(pool.shutdown, cancel_futures=True)
         working = [
             pool.submit(judge.judge, one, services[repr(one.answers)], given.quick)
@@ -60,19 +63,19 @@ def main(arguments: list[str]) -> int:
     return 0 if all(one.killed for one in verdicts) and not report.wrong(good, voids) else 1
 
 
-def found_good(services: Mapping[str, Service]) -> dict[str, Any]:
+def found_good(services: Mapping[str, Service], image: bool) -> dict[str, Any]:
     """What the whole kit says of the services as they are."""
     found = {}
     for answers, service in services.items():
-        found[answers] = look(service)
+        found[answers] = look(service, image)
         broken = [id for id, one in found[answers].items() if one["verdict"] == "broken"]
         say(f"good service {answers}: {', '.join(broken) or 'nothing'} broken")
     return found
 
 
-def look(service: Service) -> Checks:
+def look(service: Service, image: bool = False) -> Checks:
     with judge.copied(service.path) as copy:
-        return judge.conformance(copy, service.urls, [])
+        return judge.conformance(copy, service.urls, [], image=image)
 
 
 def alarmed(runs: int) -> int:

@@ -22,6 +22,7 @@ CACHE = ROOT / ".cache" / "violations"
 KEPT = (".venv", ".dev")  # by a service that is rendered anew
 LEFT = shutil.ignore_patterns(*KEPT, ".git", ".mypy_cache", ".ruff_cache")
 KIT_SECONDS = 900
+IMAGE_CHECKS = {"I-5", "II-5", "III-6", "V-8"}
 SERVE = """
 import json, sys
 from dev.services import ROOT, started
@@ -177,9 +178,10 @@ def judge(violation: Violation, service: Service, quick: bool = False) -> Verdic
             run(["git", "clean", "--quiet", "--force", "-d"], copy)  # what the laptop wrote
             run(["git", "checkout", "--quiet", "."], copy)
             try:
+                of_image = violation.killed_by in IMAGE_CHECKS
                 for only in ([violation.killed_by] if quick else []) + [violation.factor]:
                     if not verdict.broken:
-                        verdict.checks = conformance(copy, service.urls, [only])
+                        verdict.checks = conformance(copy, service.urls, [only], image=of_image)
             except Unjudged as fault:
                 verdict.fault = str(fault)
     verdict.seconds = time.monotonic() - began
@@ -205,12 +207,17 @@ def smoke(service: Path, variables: Mapping[str, str]) -> str:
 
 
 def conformance(
-    service: Path, variables: Mapping[str, str], only: list[str], command: str = "bin/conformance"
+    service: Path,
+    variables: Mapping[str, str],
+    only: list[str],
+    command: str = "bin/conformance",
+    image: bool = False,
 ) -> Checks:
-    """What the kit says of each check."""
+    """What the kit says of each check; image: of those that build one, too."""
     report = service / "conformance" / "conformance.json"
     report.unlink(missing_ok=True)
     words = [*command.split(maxsplit=2), "--no-bends", *(["--only", *only] if only else [])]
+    words += ["--image"] if image else []
     code, said = patient(words, service, variables, KIT_SECONDS)
     if code not in (0, 1) or not report.exists():
         raise Unjudged(said[-3000:] or f"bin/conformance ended with {code}")

@@ -29,12 +29,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--only", metavar="CHECK", nargs="+", default=[], help="of a factor, as IX, or IX-2 alone"
     )
+    parser.add_argument("--image", action="store_true", help="also build the image, and look at it")
     parser.add_argument("--no-bends", action="store_true", help="as if no record bent a factor")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.only) - {*FACTORS, *catalogue.CHECKS}:
         parser.error(f"there is no {', '.join(sorted(unknown))}: name a factor, IX, or a check")
     wanted = [one for one in checks if not chosen.only or {one.id, one.factor} & {*chosen.only}]
     wanted = [one for one in wanted if one.fast or not chosen.fast]
+    wanted = [one for one in wanted if one.kind != "image" or chosen.image or one.id in chosen.only]
     try:
         bent = [] if chosen.no_bends else bends.read(ROOT, catalogue.CHECKS)
     except bends.Refused as refused:

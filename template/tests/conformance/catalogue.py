@@ -52,6 +52,12 @@ class Check:
     """Returns the evidence, raises Broken or anything else."""
 
     @property
+    def kind(self) -> str:
+        """What it looks at: files, processes or the image."""
+        kinds = {"_live.py": "processes", "image.py": "image"}
+        return next((kind for end, kind in kinds.items() if self.file.endswith(end)), "files")
+
+    @property
     def factor(self) -> str:
         return self.id.partition("-")[0]
 
@@ -76,8 +82,10 @@ def check(
 
 
 def load() -> list[Check]:
-    """Every check of the factor_NN_*.py beside this file: of files, and of processes (_live)."""
+    """Every check of the factor_NN_*.py beside this file, of files and of processes (_live), and of
+    image.py."""
     for path in sorted(Path(__file__).parent.glob("factor_*.py")):
         import_module(f".{path.stem}", __package__)
+    import_module(".image", __package__)
     order = list(FACTORS)
     return sorted(CHECKS.values(), key=lambda check: order.index(check.factor))

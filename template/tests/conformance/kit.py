@@ -66,7 +66,7 @@ class Kit:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Closed after the last check."""
 
-    _made: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    _made: dict[Callable[["Kit"], Any], asyncio.Task[Any]] = field(default_factory=dict)
     _left: list[Deploy] = field(default_factory=list)
 
     @functools.cached_property
@@ -177,7 +177,7 @@ class Kit:
 
     async def released(self) -> dict[str, str]:
         """Variables of places in which nothing has happened but a release."""
-        return await self._once(self._release)
+        return await self.once(Kit._release)
 
     async def _release(self) -> dict[str, str]:
         made = await self.stack.enter_async_context(self.deploy(released=False))
@@ -185,11 +185,11 @@ class Kit:
             await made.run("release")
         return made.places
 
-    async def _once(self, make: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
+    async def once(self, make: Callable[["Kit"], Coroutine[Any, Any, Made]]) -> Made:
         """What this makes, the same for every check that asks."""
-        if make.__name__ not in self._made:
-            self._made[make.__name__] = asyncio.create_task(make())
-        made: Made = await asyncio.shield(self._made[make.__name__])
+        if make not in self._made:
+            self._made[make] = asyncio.create_task(make(self))
+        made: Made = await asyncio.shield(self._made[make])
         return made
 
     def serving_but(self, type: str) -> list[str]:
@@ -204,7 +204,7 @@ class Kit:
 
     async def told(self) -> Told:
         """The story as it was told for all checks that only look."""
-        return await self._once(self._tell_all)
+        return await self.once(Kit._tell_all)
 
     @asynccontextmanager
     async def whole(self, but: str = "") -> AsyncIterator[Deploy]:

@@ -209,22 +209,45 @@ class Deploy:
         self, type: str, *words: str, stdin: str | None = None, **variables: str | None
     ) -> Process:
         """Start a process of the Procfile; None takes a variable away."""
-        own = Path(tempfile.mkdtemp(prefix=f"{type}-", dir=self.folder))
-        environment = self.environment | {"PATH": str(self.folder / "bin"), "TMPDIR": str(own)}
-        if "PORT" in environment:
-            environment["PORT"] = str(free_port())
-        environment |= {name: at.url for name, at in self.pipes.items()}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        own, environment = self._surroundings(type)
         argv = [*shlex.split(self.commands[type]), *words]
         if self.audited:
             environment |= {AUDIT: str(self.audit), "PYTHONPATH": str(HERE / "audit")}
             launcher = [sys.executable, "-I", str(HERE / "readonly.py")]
             argv = [*launcher, str(own), str(self.audit), *argv]
         merged = {**environment, **variables}
+        given = {name: value for name, value in merged.items() if value is not None}
+        return await self._spawn(type, argv, given, own, stdin)
+
+    async def contain(self, type: str, *container: str) -> Process:
+        """Start a process type in a container; the words are `docker run`'s, the image last."""
+        own, environment = self._surroundings(type)
+        given = [f"--env={name}" for name in environment if name not in ("PATH", "TMPDIR")]
+        environment = {**os.environ, **environment, "PATH": os.environ["PATH"]}
+        argv = ["docker", "run", *given, *container, type]
+        return await self._spawn(type, argv, environment, own)
+
+    def _surroundings(self, type: str) -> tuple[Path, dict[str, str]]:
+        """A folder for a process's temporary files, and its environment."""
+        own = Path(tempfile.mkdtemp(prefix=f"{type}-", dir=self.folder))
+        environment = self.environment | {"PATH": str(self.folder / "bin"), "TMPDIR": str(own)}
+        if "PORT" in environment:
+            environment["PORT"] = str(free_port())
+        environment |= {name: at.url for name, at in self.pipes.items()}
+        return own, environment | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+    async def _spawn(
+        self,
+        type: str,
+        argv: list[str],
+        environment: dict[str, str],
+        own: Path,
+        stdin: str | None = None,
+    ) -> Process:
         child = await asyncio.create_subprocess_exec(
             *argv,
             cwd=self.root,
-            env={name: value for name, value in merged.items() if value is not None},
+            env=environment,
             limit=2**24,
             start_new_session=True,
             stdin=asyncio.subprocess.PIPE,
@@ -234,7 +257,7 @@ class Deploy:
         assert child.stdin
         child.stdin.write((stdin or "").encode())
         child.stdin.close()
-        process = Process(type, child, int(merged.get("PORT") or 0), own, self.client)
+        process = Process(type, child, int(environment.get("PORT") or 0), own, self.client)
         self.processes.append(process)
         return process
 

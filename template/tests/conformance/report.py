@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from xml.etree import ElementTree
 
-from .catalogue import FACTORS, Check
+from .catalogue import FACTORS
 from .facts import (
     HERE,
     Facts,
@@ -108,15 +108,11 @@ def mark(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", escape(line(text), quote=False))
 
 
-def kind(check: Check) -> str:
-    return "processes" if "_live" in check.file else "files"
-
-
 def machine(results: Sequence[Result], facts: Facts) -> str:
     checks = [
         {name: getattr(one.check, name) for name in ("id", "factor", "must", "statements")}
         | {"verdict": one.verdict, "evidence": one.evidence, "seconds": round(one.seconds, 3)}
-        | {"file": f"{HERE}/{one.check.file}", "kind": kind(one.check)}
+        | {"file": f"{HERE}/{one.check.file}", "kind": one.check.kind}
         for one in results
     ]
     names = ("service", "commit", "release", "mode", "lines", "seconds")
