@@ -8,6 +8,7 @@ from .violation import (
     MAIN,
     QUEUE,
     SERVER,
+    SETTLE,
     SOURCE,
     WEB,
     Violation,
@@ -114,14 +115,20 @@ VIOLATIONS = [
     Violation(
         name="ack-first",
         factor="IX",
-        stands_for="a job that is acknowledged before it is done",
+        stands_for="a job that takes a second and is acknowledged when it begins",
         edits={
             QUEUE: (
                 RUN,
                 RUN.replace("await task.run(", "asyncio.ensure_future(task.run(").replace(
                     "            )\n", "            ))\n"
                 ),
-            )
+            ),
+            SETTLE: (
+                "    async with transaction() as session:\n",
+                "    await asyncio.sleep(1)\n    async with transaction() as session:\n",
+                "import structlog\n",
+                "import asyncio\n\nimport structlog\n",
+            ),
         },
         killed_by="IX-4",
     ),

@@ -9,7 +9,7 @@ from .kit import SOON, Kit
 from .platform import Client, Deploy, Process, until
 
 MARGIN_SECONDS = 5  # of a machine that is busy
-OUTAGE_SECONDS = 4  # longer than a worker goes without asking for jobs
+OUTAGE_SECONDS = 35  # longer than most clients wait for a connection before they give up
 
 
 @check("IV-1", 32, 33, 34, 125)
@@ -33,11 +33,17 @@ async def swapped(kit: Kit) -> str:
 @check("IV-2", 13, 115, 125, needs=("://",))
 async def outage(kit: Kit) -> str:
     """In an outage a process lives, stays in service, answers 503 where it must, and recovers."""
-    async with kit.whole() as deploy:
+    enqueue = kit.offered("enqueue") if "worker" in kit.procfile else None
+    async with kit.whole(but="worker" if enqueue else "") as deploy:
+        if enqueue:
+            await enqueue(Client(deploy), 4)
+            deploy.slow(0.2)
+            await (await deploy.start("worker")).begins(1)  # it is busy when they go
         started = deploy.alive
         for process in started:
             await process.speaks()
         await deploy.cut()
+        deploy.slow(0)
         refused = 0
         for web in deploy.of("web"):
             refused += await unavailable(kit, web, "in an outage")

@@ -75,6 +75,6 @@ async def counts_once(kit: Kit) -> str:
         (worker,) = await deploy.up("worker")
         await until(lambda: kit.offered("done")(client, about), "the jobs are done")
         await worker.stop()
-        jobs = [one["job_id"] for one in worker.events if one["event"] == "job.done"]
+        jobs = worker.jobs("job.done")
         require(len(jobs) == len(about), f"{len(about)} jobs asked for, {len(jobs)} done")
     return f"the same {TIMES} times at once at {len(deploy.of('web'))} replicas: one job"

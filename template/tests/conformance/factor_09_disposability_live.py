@@ -14,7 +14,8 @@ from .platform import Client, Process, until
 
 READY_SECONDS = 5
 READY_CPU_SECONDS = 3
-MOMENTS = (0, 0.15, 0.3)  # seconds into a job: before, at and after what could be too early
+SLOW = 0.4  # seconds until a backing service answers a worker that is to be killed
+MOMENTS = (0.5, 1.5, 2.5, 3.5)  # of its job, in answers: it is acknowledged by one of them
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
 KILLS = 3
@@ -158,17 +159,15 @@ async def crash(kit: Kit) -> str:
     async with kit.deploy(variables=SOON) as deploy:
         await deploy.up(*kit.serving_but("worker"))
         client = Client(deploy)
-        about = await kit.offered("enqueue")(client, 8)
-        deploy.slow(0.1)
+        about = await kit.offered("enqueue")(client, 12)
+        deploy.slow(SLOW)
         interrupted = set()
-        for pause in MOMENTS:
+        for answers in MOMENTS:
             victim = await deploy.start("worker")
-            await victim.event("job.started")
-            await asyncio.sleep(pause)
+            await victim.begins(1)
+            await asyncio.sleep(answers * SLOW)
             await victim.kill()
-            begun = {one["job_id"] for one in victim.events if one["event"] == "job.started"}
-            ended = {one["job_id"] for one in victim.events if one["event"] == "job.done"}
-            interrupted |= begun - ended
+            interrupted |= {*victim.jobs("job.started")} - {*victim.jobs("job.done")}
         require(interrupted, "every job was done before its worker was killed")
         deploy.slow(0)
         await deploy.start("worker")

@@ -95,6 +95,15 @@ class Process:
         found: Event = await until(lambda: self.said(event, **fields), what)
         return found
 
+    def jobs(self, event: str) -> list[str]:
+        """The ids of the jobs of which it said this."""
+        return [one["job_id"] for one in self.events if one["event"] == event]
+
+    async def begins(self, number: int) -> None:
+        """Wait until it has begun so many jobs."""
+        what = f"{self.type} begins {number} jobs; it says {self.tail()}"
+        await until(lambda: len(self.jobs("job.started")) >= number, what)
+
     async def speaks(self) -> None:
         """Wait for its first line."""
         await until(lambda: self.lines, f"{self.type} says something; {self.errors}")
