@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class Attempt:
 
     pid: int
     key: str
+    number: int  # as the broker counts: 1 for the first
     began: float
     ended: float
     end: str | None  # None: it was killed
@@ -190,6 +192,7 @@ class World:
     def crash(self) -> None:
         """Kill the broker, then start it on the same data and port."""
         name = self.case.servers[-1]
+        self.died[self.servers[name].pid] = time.time()
         if not ask(self.servers[name]).items() <= self.environment.items():
             sys.exit(f"{name} came back elsewhere, so its clients cannot find it.")
 
@@ -218,22 +221,22 @@ class World:
             shutil.copy(log, place)
 
     def accepted(self) -> set[str]:
-        return {key for _, word, _, _, key in self.lines() if word == "accepted"}
+        return {key for _, word, _, _, _, key in self.lines() if word == "accepted"}
 
-    def lines(self) -> Iterator[tuple[float, str, int, int, str]]:
+    def lines(self) -> Iterator[tuple[float, str, int, int, int, str]]:
         for path in self.traces.iterdir():
             for line in path.read_text().splitlines():
-                at, word, number, key = line.split()
-                yield float(at), word, int(path.name), int(number), key
+                at, word, nth, number, key = line.split()
+                yield float(at), word, int(path.name), int(nth), int(number), key
 
     def attempts(self) -> list[Attempt]:
         lines = list(self.lines())
-        ends = {(pid, number): (at, word) for at, word, pid, number, _ in lines if word != "start"}
+        ends = {(pid, nth): (at, word) for at, word, pid, nth, _, _ in lines if word != "start"}
         attempts = []
-        for at, word, pid, number, key in lines:
+        for at, word, pid, nth, number, key in lines:
             if word == "start":
-                ended, end = ends.get((pid, number), (self.died.get(pid, math.inf), None))
-                attempts.append(Attempt(pid, key, at, ended, end))
+                ended, end = ends.get((pid, nth), (self.died.get(pid, math.inf), None))
+                attempts.append(Attempt(pid, key, number, at, ended, end))
         return attempts
 
     def settle(self, wanted: Callable[[], set[str]], seconds: float, failed: int = 0) -> Told:
@@ -287,7 +290,7 @@ def kills(world: World, random_: random.Random, jobs: int, kills: int) -> Judged
     events: list[tuple[float, Callable[[], None]]] = [(seconds / 2, world.crash)]
     for names in (WORKERS, clocks, world.case.relays):
         for _ in range((kills if names == WORKERS else kills // 2) if names else 0):
-            kill = partial(world.kill, random_.choice(names))
+            kill = partial(kill_one, world, random_.choice(names))
             events.append((random_.uniform(1, seconds), kill))
     seed = str(random_.random())
     world.until(world.attempts)  # the first tick is done
@@ -301,6 +304,8 @@ def kills(world: World, random_: random.Random, jobs: int, kills: int) -> Judged
     while producer.poll() is None:
         world.tend()
         time.sleep(0.02)
+    over = time.time()  # from here on a clock is left alone: what it owes it makes up for
+    world.until(lambda: any(a.began > over and is_tick(a) for a in world.attempts()))
     told = world.settle(world.accepted, patience(world))
     until = time.time() - TICK_SECONDS
     world.stop()
@@ -316,7 +321,9 @@ def kills(world: World, random_: random.Random, jobs: int, kills: int) -> Judged
     judged.add("Attempts that a kill interrupted", interrupted)
     if kills and not interrupted:
         judged.faults.append("no kill met a job in hand, so nothing was tried: take another seed")
-    judged.add("Latest redelivery", redelivery(world, attempts))
+    latest, late = redelivery(world, attempts)
+    judged.add("Latest redelivery", latest)
+    judged.none("Redelivered after their bound", late)
     judged.add("Processes that ended by themselves", sum(world.ended.values()))
     expected, missed, doubled = ticks(attempts, until)
     judged.add("Ticks expected", expected)
@@ -330,25 +337,44 @@ def patience(world: World) -> float:
     return 60 + 3 * world.rescued_seconds
 
 
-def redelivery(world: World, attempts: list[Attempt]) -> str:
-    """The longest wait of an interrupted job for its next start, and what it may be."""
-    workers = {attempt.pid for attempt in attempts}
-    deaths = [at for pid, at in world.died.items() if pid in workers]
-    latest, said = 0.0, "none"
-    for attempt in attempts:
-        if attempt.end is None:
-            starts = sorted(other.began for other in attempts if other.key == attempt.key)
-            if (again := next((at for at in starts if at > attempt.ended), None)) is None:
-                continue  # counted as lost, unless it had had its effect
-            if again - attempt.ended > latest:
-                latest = again - attempt.ended
-                # The delay before another attempt doubles with each, give or take a half.
-                bound = world.rescued_seconds + 1.5 * 2 ** starts.index(attempt.began)
-                said = f"{latest:.1f} s (bound: {bound:.1f} s)"
-                if latest > bound:  # another worker may have had it, and died
-                    more = sum(attempt.ended < at < again for at in deaths)
-                    said += f"; {more} other deaths meanwhile"
-    return said
+def kill_one(world: World, name: str) -> None:
+    """Kill a clock, a relay, or a worker once both are at work: nobody else could redeliver."""
+    if name in WORKERS:
+        pids = [str(world.processes[worker].pid) for worker in WORKERS]
+        world.until(lambda: all((world.traces / pid).exists() for pid in pids))
+    world.kill(name)
+
+
+def redelivery(world: World, attempts: list[Attempt]) -> tuple[str, int]:
+    """The redelivery that came closest to its bound or went furthest beyond; how many went beyond.
+
+    An attempt that the broker counted and no worker noted died in the hand of one that had not
+    begun it. Each death of a worker that had the job allows as long again, and nothing else does.
+    """
+    dead = {attempt.pid for attempt in attempts} | {world.servers[world.case.servers[-1]].pid}
+    deaths = sorted(at for pid, at in world.died.items() if pid in dead)
+    waits: list[tuple[float, str, bool]] = []
+    for first in [attempt for attempt in attempts if attempt.end is None]:
+        later = [a for a in attempts if a.key == first.key and a.began > first.ended]
+        if not later:
+            continue  # counted as lost, unless it had had its effect
+        again = min(later, key=lambda attempt: attempt.began)
+        numbers = range(first.number, max(again.number, first.number + 1))
+        # The delay before another attempt doubles with each, give or take a half.
+        bounds = [world.rescued_seconds + 1.5 * 2 ** (number - 1) for number in numbers]
+        between = [at for at in deaths if first.ended < at < again.began]
+        in_time = any(
+            all(
+                then - at <= bound
+                for bound, (at, then) in zip(
+                    bounds, pairwise([first.ended, *others, again.began]), strict=True
+                )
+            )
+            for others in combinations(between, len(bounds) - 1)
+        )
+        waited, bound = again.began - first.ended, sum(bounds)
+        waits.append((waited / bound, f"{waited:.1f} s (bound: {bound:.1f} s)", in_time))
+    return max(waits, default=(0, "none", True))[1], sum(not in_time for _, _, in_time in waits)
 
 
 def overlaps(attempts: list[Attempt]) -> int:
@@ -360,6 +386,10 @@ def overlaps(attempts: list[Attempt]) -> int:
     return found
 
 
+def is_tick(attempt: Attempt) -> bool:
+    return attempt.key.startswith("tick-")
+
+
 def ticks(attempts: list[Attempt], until: float) -> tuple[int, int, int]:
     """How many ticks there were to be, and how many of them were missed and doubled.
 
@@ -367,7 +397,7 @@ def ticks(attempts: list[Attempt], until: float) -> tuple[int, int, int]:
     """
     first: dict[str, float] = {}
     for attempt in sorted(attempts, key=lambda attempt: attempt.began):
-        if attempt.key.startswith("tick-"):
+        if is_tick(attempt):
             first.setdefault(attempt.key, attempt.began)
     starts = sorted(first.values())
     if not starts:

@@ -27,16 +27,12 @@ async def redis() -> dict[str, object]:
 
     settings = config.load()
     async with commands() as client:
-        # The body of what is in hand stays until it is done.
-        bodies = [
-            await client.hlen(f"{queue}.msgs")
-            for queue in (queue_redis.WAITING, queue_redis.DELAYED)
-        ]
+        bodies = await client.hlen(queue_redis.BODIES)  # of what is in hand too, until it is done
         server = await client.info("server")
     depth = await queue_redis.depth(settings)
     name = server.get("server_name", "redis")
     return {
-        "waiting": depth.waiting + sum(bodies),
+        "waiting": depth.waiting + bodies,
         "failed": depth.dead,
         "versions": f"dramatiq {version('dramatiq')}, {name} {server[f'{name}_version']}",
     }

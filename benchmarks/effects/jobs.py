@@ -44,7 +44,8 @@ async def traced(key: str, seconds: float) -> None:
 
 def note(word: str, number: int, key: str) -> None:
     """One write a line, into a file of this process: a kill takes no line back."""
-    os.write(_file(), f"{time.time():.6f} {word} {number} {key}\n".encode())
+    attempt = structlog.contextvars.get_contextvars().get("attempt", 0)
+    os.write(_file(), f"{time.time():.6f} {word} {number} {attempt} {key}\n".encode())
 
 
 @cache
