@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ TARGET = "1.15"
 AT_ONCE = (1, 10, 50)
 WORKERS = {"library": "the library's worker", "lean": "a lean loop"}
 LABELS = {
-    "job": "a job",
+    "job": "a job of a full queue",
+    "live": "a job as it comes",
     "relay": "its way from the outbox to the broker",
     "together": f"an enqueue, {TOGETHER} in a transaction",
     "alone": "an enqueue, each for itself",
@@ -42,20 +43,32 @@ class Side:
     done: Path
 
     def measure(self, jobs: int) -> dict[str, float]:
-        """CPU-ms an enqueue, each way, and a job of a backlog of so many."""
+        """CPU-ms an enqueue, each way, and a job: of a full queue, and as it comes."""
         families = {
             what: [worker.pid, *family(worker.pid)] for what, worker in self.workers.items()
         }
-        signal_all(families, signal.SIGSTOP)
+        for members in families.values():
+            signal_all(members, signal.SIGSTOP)
         costs: dict[str, float] = ask(self.enqueuer, str(jobs))
         count = len(costs) * jobs
-        before = {what: cpu(members) for what, members in families.items()}
-        signal_all(families, signal.SIGCONT)
-        self.await_done(count)
-        time.sleep(SETTLE_SECONDS)
-        for what, members in families.items():
-            costs[what] = (cpu(members) - before[what]) / count * 1000
-        return costs
+
+        def cost(what: str, wait: Callable[[], object]) -> float:
+            before = cpu(families[what])
+            signal_all(families[what], signal.SIGCONT)
+            wait()
+            time.sleep(SETTLE_SECONDS)
+            return (cpu(families[what]) - before) / count * 1000
+
+        def all_done() -> None:
+            self.await_done(count)
+
+        def as_they_come() -> None:
+            ask(self.enqueuer, str(jobs))
+            all_done()
+
+        if "relay" in families:
+            costs["relay"] = cost("relay", lambda: ask(self.enqueuer))  # until all are sent on
+        return costs | {"job": cost("job", all_done), "live": cost("job", as_they_come)}
 
     def await_done(self, count: int) -> None:
         deadline = time.monotonic() + SECONDS
@@ -67,10 +80,9 @@ class Side:
         os.truncate(self.done, 0)
 
 
-def signal_all(families: dict[str, list[int]], number: signal.Signals) -> None:
-    for members in families.values():
-        for member in members:
-            os.kill(member, number)
+def signal_all(members: list[int], number: signal.Signals) -> None:
+    for member in members:
+        os.kill(member, number)
 
 
 def cpu(members: list[int]) -> float:

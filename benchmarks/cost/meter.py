@@ -14,13 +14,20 @@ def done() -> None:
     os.write(_file(), b".")
 
 
-async def answer(**ways: Callable[[int], Awaitable[None]]) -> None:
-    """Enqueue as many jobs as a line of input says, each way; answer with CPU-ms an enqueue."""
+async def answer(
+    left: Callable[[], Awaitable[int]] | None = None, **ways: Callable[[int], Awaitable[None]]
+) -> None:
+    """Enqueue as many jobs as a line of input says, each way; answer with CPU-ms an enqueue.
+
+    An empty line is answered once none of them is left on its way to the broker.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed is no answer
     while line := await asyncio.to_thread(sys.stdin.readline):
         costs = {}
-        for way, enqueue in ways.items():
+        while left and not line.strip() and await left():  # noqa: ASYNC110  # no event says it
+            await asyncio.sleep(0.05)
+        for way, enqueue in ways.items() if line.strip() else ():
             before = time.process_time()
             await enqueue(int(line))
             costs[way] = (time.process_time() - before) / int(line) * 1000

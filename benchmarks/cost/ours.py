@@ -40,10 +40,14 @@ async def direct(count: int) -> None:
 
 async def main() -> None:
     async with resources.attach(config.load()):
-        if "postgres" in parts.RESOURCES:
+        if "postgres" not in parts.RESOURCES:
+            await meter.answer(alone=direct)
+        elif os.environ["BROKER"] == "postgres":
             await meter.answer(together=together, alone=alone)
         else:
-            await meter.answer(alone=direct)
+            from . import outbox
+
+            await meter.answer(outbox.waiting, together=together, alone=alone)
 
 
 def enqueue() -> None:
