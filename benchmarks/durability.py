@@ -128,6 +128,7 @@ class World:
     servers: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     died: dict[int, float] = field(default_factory=dict)
+    said: dict[str, int] = field(default_factory=dict)  # bytes in its log before its last start
     ended: Counter[int] = field(default_factory=Counter)  # exit codes of what nobody told to end
 
     @property
@@ -153,8 +154,13 @@ class World:
     def start(self, *names: str) -> None:
         """Start processes, each named by its type and a number."""
         for name in names:
-            process_type = name.partition("-")[0]
-            self.processes[name] = self.spawn(PACKAGE, process_type, log=name)
+            log = self.folder / f"{name}.log"
+            self.said[name] = log.stat().st_size if log.exists() else 0
+            self.processes[name] = self.spawn(PACKAGE, process_type(name), log=name)
+
+    def is_up(self, name: str) -> bool:
+        """Whether it has said that it works."""
+        return b".started" in (self.folder / f"{name}.log").read_bytes()[self.said[name] :]
 
     def effects(self, *words: str) -> subprocess.Popen[bytes]:
         return self.spawn(f"{PACKAGE}.effects", *words, log="effects")
@@ -338,10 +344,9 @@ def patience(world: World) -> float:
 
 
 def kill_one(world: World, name: str) -> None:
-    """Kill a clock, a relay, or a worker once both are at work: nobody else could redeliver."""
-    if name in WORKERS:
-        pids = [str(world.processes[worker].pid) for worker in WORKERS]
-        world.until(lambda: all((world.traces / pid).exists() for pid in pids))
+    """Kill a process once both of its type are up: one is left to do what the other had to."""
+    both = [other for other in world.processes if process_type(other) == process_type(name)]
+    world.until(lambda: all(map(world.is_up, both)))
     world.kill(name)
 
 
@@ -529,6 +534,10 @@ def poison(world: World) -> Judged:
     if (starts, told.failed) != (POISON_ATTEMPTS, 1):
         judged.faults.append(f"the poison job is not put aside after {POISON_ATTEMPTS} attempts")
     return judged
+
+
+def process_type(name: str) -> str:
+    return name.partition("-")[0]
 
 
 def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
