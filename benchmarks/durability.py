@@ -364,10 +364,10 @@ def redelivery(world: World, attempts: list[Attempt]) -> tuple[str, int]:
         if not later:
             continue  # counted as lost, unless it had had its effect
         again = min(later, key=lambda attempt: attempt.began)
-        numbers = range(first.number, max(again.number, first.number + 1))
+        between = [at for at in deaths if first.ended < at < again.began]
+        numbers = range(first.number, max(again.number, first.number + 1))[: len(between) + 1]
         # The delay before another attempt doubles with each, give or take a half.
         bounds = [world.rescued_seconds + 1.5 * 2 ** (number - 1) for number in numbers]
-        between = [at for at in deaths if first.ended < at < again.began]
         in_time = any(
             all(
                 then - at <= bound
@@ -541,12 +541,14 @@ def process_type(name: str) -> str:
 
 
 def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            pipe.close()
-    if process.poll() is None:
+    """End a helper by the end of its input, which gives it time for its server, or a process."""
+    if process.stdin:
+        process.stdin.close()
+    elif process.poll() is None:
         process.terminate()
     process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 def ask(process: subprocess.Popen[str], line: str = "") -> dict[str, Any]:
