@@ -128,6 +128,7 @@ class World:
     servers: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     died: dict[int, float] = field(default_factory=dict)
+    away: tuple[float, float] = (math.inf, math.inf)  # when the broker was killed, and was back
     said: dict[str, int] = field(default_factory=dict)  # bytes in its log before its last start
     ended: Counter[int] = field(default_factory=Counter)  # exit codes of what nobody told to end
 
@@ -198,9 +199,10 @@ class World:
     def crash(self) -> None:
         """Kill the broker, then start it on the same data and port."""
         name = self.case.servers[-1]
-        self.died[self.servers[name].pid] = time.time()
+        self.died[self.servers[name].pid] = gone = time.time()
         if not ask(self.servers[name]).items() <= self.environment.items():
             sys.exit(f"{name} came back elsewhere, so its clients cannot find it.")
+        self.away = gone, time.time()
 
     def tell(self) -> Told:
         told = ask(self.teller)
@@ -354,8 +356,15 @@ def redelivery(world: World, attempts: list[Attempt]) -> tuple[str, int]:
     """The redelivery that came closest to its bound or went furthest beyond; how many went beyond.
 
     An attempt that the broker counted and no worker noted died in the hand of one that had not
-    begun it. Each death of a worker that had the job allows as long again, and nothing else does.
+    begun it. Each death of a worker that had the job allows as long again, and nothing else does
+    but the seconds in which the broker was away: nobody could take a job from it.
     """
+
+    def served(at: float) -> float:
+        """The time by a clock that stands still while the broker is away."""
+        gone, back = world.away
+        return at - max(0, min(at, back) - gone)
+
     dead = {attempt.pid for attempt in attempts} | {world.servers[world.case.servers[-1]].pid}
     deaths = sorted(at for pid, at in world.died.items() if pid in dead)
     waits: list[tuple[float, str, bool]] = []
@@ -370,14 +379,14 @@ def redelivery(world: World, attempts: list[Attempt]) -> tuple[str, int]:
         bounds = [world.rescued_seconds + 1.5 * 2 ** (number - 1) for number in numbers]
         in_time = any(
             all(
-                then - at <= bound
+                served(then) - served(at) <= bound
                 for bound, (at, then) in zip(
                     bounds, pairwise([first.ended, *others, again.began]), strict=True
                 )
             )
             for others in combinations(between, len(bounds) - 1)
         )
-        waited, bound = again.began - first.ended, sum(bounds)
+        waited, bound = served(again.began) - served(first.ended), sum(bounds)
         waits.append((waited / bound, f"{waited:.1f} s (bound: {bound:.1f} s)", in_time))
     return max(waits, default=(0, "none", True))[1], sum(not in_time for _, _, in_time in waits)
 
