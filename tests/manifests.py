@@ -1,5 +1,6 @@
 """What no schema sees in Kubernetes manifests: references, numbers that fit, and practice."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,9 @@ Object = dict[str, Any]
 API = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
     "Job": "batch/v1",
+    "Namespace": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
     "Service": "v1",
@@ -20,7 +23,9 @@ CHOICES = {
     "protocol": {"TCP", "UDP"},
     "restartPolicy": {"Never"},
     "topologyKey": {"kubernetes.io/hostname", "topology.kubernetes.io/zone"},
-    "type": {"ClusterIP", "Recreate", "RollingUpdate", "RuntimeDefault"},
+    "type": {
+        *("AverageValue", "ClusterIP", "Recreate", "Resource", "RollingUpdate", "RuntimeDefault"),
+    },
     "unhealthyPodEvictionPolicy": {"AlwaysAllow"},
     "whenUnsatisfiable": {"DoNotSchedule", "ScheduleAnyway"},
 }
@@ -43,7 +48,21 @@ CONTAINER = {
         "readOnlyRootFilesystem": True,
     },
 }
+RESTRICTED = {
+    "pod-security.kubernetes.io/audit": "restricted",
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "v1.30",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
 NAME_LABEL = "app.kubernetes.io/name"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+LABELS = {
+    *("app.kubernetes.io/managed-by", "app.kubernetes.io/part-of", "app.kubernetes.io/version"),
+    *(NAME_LABEL, COMPONENT_LABEL),
+}
+# What two environments may differ in, beside their namespace.
+COUNTS = {"minReplicas", "maxReplicas", "replicas"}
+SHARED = {"ConfigMap", "Namespace", "ServiceAccount"}
 OUTSIDE = {("Secret", "secrets")}  # made by hand, before anything else
 CLOSING_SECONDS = 5
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -60,6 +79,8 @@ def faults(objects: list[Object], *, processes: set[str], settings: dict[str, An
     pods = [made for made in objects if made["kind"] in {"Deployment", "Job"}]
     return [
         *_forms(objects),
+        *_places(objects),
+        *_labelling(objects, pods),
         *_processes(pods, processes),
         *_references(objects, pods),
         *_selectors(objects, pods),
@@ -68,6 +89,17 @@ def faults(objects: list[Object], *, processes: set[str], settings: dict[str, An
         *_isolation(pods),
         *_network(objects, pods),
         *_rollouts(objects),
+        *_scaling(objects),
+    ]
+
+
+def differences(these: list[Object], those: list[Object]) -> list[str]:
+    """What two environments differ in that is neither a count nor their namespace."""
+    one, other = (dict(_leaves(_placeless(objects))) for objects in (these, those))
+    return [
+        f"{path} is {one.get(path)} here, {other.get(path)} there"
+        for path in sorted(one.keys() | other.keys(), key=str)
+        if one.get(path) != other.get(path) and path[-1] not in COUNTS
     ]
 
 
@@ -78,9 +110,37 @@ def _forms(objects: list[Object]) -> Iterator[str]:
             yield f"{kind} of {made['apiVersion']} is not known here"
         if not LABEL.fullmatch(name):
             yield f"{kind} {name} is not a name"
-        for key, value in _walk(made):
+        for path, value in _leaves(made):
+            key = [step for step in path if isinstance(step, str)][-1]
             if key in CHOICES and value not in CHOICES[key]:
                 yield f"{kind} {name}: {key} cannot be {value}"
+
+
+def _places(objects: list[Object]) -> Iterator[str]:
+    namespaces = [made for made in objects if made["kind"] == "Namespace"]
+    for namespace in namespaces:
+        if not RESTRICTED.items() <= namespace["metadata"].get("labels", {}).items():
+            yield f"{_label(namespace)} lets in more than is restricted"
+    [place] = [made["metadata"]["name"] for made in namespaces] or [None]
+    for made in objects:
+        if made["kind"] != "Namespace" and made["metadata"].get("namespace") != place:
+            yield f"{_label(made)} is not in the namespace {place}"
+
+
+def _labelling(objects: list[Object], pods: list[Object]) -> Iterator[str]:
+    """A release applies first what has no component, then its Job, then the other components."""
+    components = {_component(pod) for pod in pods}
+    for pod in pods:
+        if missing := LABELS - _labels(pod).keys():
+            yield f"{_label(pod)} has pods without {sorted(missing)}"
+        if _component(pod) != _labels(pod).get(COMPONENT_LABEL):
+            yield f"{_label(pod)} is another component than its pods"
+    for made in objects:
+        if _component(made) not in {None, *components}:
+            yield f"{_label(made)} belongs to no process type: {_component(made)}"
+        everywhere = _component(made) is None
+        if everywhere != (made["kind"] in SHARED or made["metadata"]["name"].endswith("-default")):
+            yield f"{_label(made)} is of the component {_component(made)}"
 
 
 def _processes(pods: list[Object], processes: set[str]) -> Iterator[str]:
@@ -226,7 +286,8 @@ def _rollouts(objects: list[Object]) -> Iterator[str]:
     for made in objects:
         spec = made.get("spec", {})
         if made["kind"] == "Deployment":
-            strategy, replicas = spec["strategy"], spec["replicas"]
+            strategy = spec["strategy"]
+            replicas = spec.get("replicas") or _least(objects, made)
             if _component(made) == "clock":
                 if (strategy, replicas) != ({"type": "Recreate"}, 1):
                     yield f"{_label(made)} may be there twice"
@@ -234,6 +295,10 @@ def _rollouts(objects: list[Object]) -> Iterator[str]:
                 yield f"{_label(made)} has a gap in each rollout"
             if not all(key in spec for key in ("minReadySeconds", "progressDeadlineSeconds")):
                 yield f"{_label(made)} does not notice a rollout that fails"
+            covered = [one for one in objects if one["kind"] == "PodDisruptionBudget"]
+            selectors = [one["spec"]["selector"]["matchLabels"] for one in covered]
+            if replicas > 1 and not any(one.items() <= _labels(made).items() for one in selectors):
+                yield f"{_label(made)} may lose all its pods at once to maintenance"
         if made["kind"] == "PodDisruptionBudget" and spec.get("maxUnavailable") != 1:
             yield f"{_label(made)} blocks the maintenance of nodes"
         if made["kind"] == "Job" and _pod(made).get("restartPolicy") != "Never":
@@ -245,12 +310,55 @@ def _rollouts(objects: list[Object]) -> Iterator[str]:
             yield f"{_label(made)} may run for ever"
 
 
+def _scaling(objects: list[Object]) -> Iterator[str]:
+    deployments = {
+        made["metadata"]["name"]: made for made in objects if made["kind"] == "Deployment"
+    }
+    for made in objects:
+        if made["kind"] != "HorizontalPodAutoscaler":
+            continue
+        spec, name = made["spec"], made["spec"]["scaleTargetRef"]["name"]
+        if name not in deployments:
+            yield f"{_label(made)} scales {name}, which is not there"
+        elif "replicas" in deployments[name]["spec"]:
+            yield f"{_label(made)} and {name} both say how many"
+        if spec["minReplicas"] >= spec["maxReplicas"]:
+            yield f"{_label(made)} scales nothing"
+
+
+def _least(objects: list[Object], deployment: Object) -> int:
+    """The replicas below which an autoscaler does not go, 1 without one."""
+    least = [
+        made["spec"]["minReplicas"]
+        for made in objects
+        if made["kind"] == "HorizontalPodAutoscaler"
+        and made["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    ]
+    return int(max(least, default=1))
+
+
+def _placeless(objects: list[Object]) -> list[Object]:
+    """The same without the name of the namespace."""
+    [place] = [made["metadata"]["name"] for made in objects if made["kind"] == "Namespace"]
+    text: list[Object] = json.loads(json.dumps(objects).replace(json.dumps(place), '"namespace"'))
+    return text
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every scalar with the way to it."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, value
+
+
 def _label(made: Object) -> str:
     return f"{made['kind']} {made['metadata']['name']}"
 
 
 def _component(made: Object) -> Any:
-    return made["metadata"]["labels"].get("app.kubernetes.io/component")
+    return made["metadata"].get("labels", {}).get(COMPONENT_LABEL)
 
 
 def _pod(made: Object) -> Object:
@@ -295,15 +403,3 @@ def _selectors_of(made: Object) -> Iterator[dict[str, str]]:
     if made["kind"] == "Deployment":
         for constraint in _pod(made).get("topologySpreadConstraints", []):
             yield constraint["labelSelector"]["matchLabels"]
-
-
-def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every scalar with the key that it stands below."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _walk(inner, name)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _walk(inner, key)
-    else:
-        yield key, value

@@ -1,9 +1,11 @@
 """The image, the manifests and the pipelines: each has its checks, each check is shown faults."""
 
 import ast
+import json
 import re
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -17,6 +19,8 @@ from conftest import tool
 from render import Generate
 
 BASE = "deploy/k8s/base"
+OVERLAYS = "deploy/k8s/overlays"
+ENVIRONMENTS = ["staging", "production"]
 GITHUB = ".github/workflows/ci.yml"
 GITLAB = ".gitlab-ci.yml"
 ONE_OFF_BY_HAND = {"console", "deadletters"}
@@ -37,15 +41,26 @@ def dockerfile(root: Path) -> str:
 
 
 def kubernetes_schema(root: Path) -> str:
-    objects = yaml.safe_dump_all(built(root, BASE))
+    rendered = [built(root, BASE), *(built(root, f"{OVERLAYS}/{name}") for name in ENVIRONMENTS)]
+    distinct = {json.dumps(made): made for objects in rendered for made in objects}
+    objects = yaml.safe_dump_all(distinct.values())
     return said("kubernetes-validate", "--strict", "--quiet", "/dev/stdin", cwd=root, given=objects)
 
 
 def kubernetes_policy(root: Path) -> str:
-    found = manifests.faults(
-        built(root, BASE), processes=processes(root) - ONE_OFF_BY_HAND, settings=settings(root)
-    )
-    return "\n".join(found)
+    return policy(root, built(root, BASE))
+
+
+def overlays(root: Path) -> str:
+    """The policy holds in each environment, and they differ in counts and references only."""
+    staging, production = (built(root, f"{OVERLAYS}/{name}") for name in ENVIRONMENTS)
+    differ = manifests.differences(staging, production)
+    return "\n".join([policy(root, staging), policy(root, production), *differ]).strip()
+
+
+def policy(root: Path, objects: list[manifests.Object]) -> str:
+    wanted = processes(root) - ONE_OFF_BY_HAND
+    return "\n".join(manifests.faults(objects, processes=wanted, settings=settings(root)))
 
 
 def secrets(root: Path) -> str:
@@ -145,7 +160,8 @@ def schema(name: str, file: str, root: Path, *options: str) -> str:
     return said("check-jsonschema", builtin, *options, file, cwd=root)
 
 
-def built(root: Path, folder: str) -> list[dict[str, Any]]:
+@cache
+def built(root: Path, folder: str) -> list[manifests.Object]:
     command = [tool("kubectl"), "kustomize", folder]
     made = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
     return list(yaml.safe_load_all(made))
@@ -209,7 +225,9 @@ def test_it_can_be_built(
 
 @sets(kubernetes=True)
 @pytest.mark.parametrize(
-    "check", [kubernetes_policy, kubernetes_schema, secrets], ids=lambda c: c.__name__
+    "check",
+    [kubernetes_policy, kubernetes_schema, overlays, secrets],
+    ids=lambda c: c.__name__,
 )
 def test_it_can_be_deployed(
     generate: Generate, answers: cases.Answers, check: Callable[[Path], str]
@@ -220,7 +238,7 @@ def test_it_can_be_deployed(
 @pytest.mark.parametrize("word", ["null", "on", "true", "yes"])
 def test_a_name_that_yaml_takes_for_a_value_stays_a_name(generate: Generate, word: str) -> None:
     root = generate(project_name=word).path
-    assert kubernetes_policy(root) + kubernetes_schema(root) == ""
+    assert kubernetes_policy(root) + kubernetes_schema(root) + overlays(root) == ""
     assert yaml.safe_load((root / "compose.yaml").read_text())["name"] == word
 
 
@@ -244,29 +262,21 @@ def test_its_pipeline_is_valid_on_gitlab(generate: Generate) -> None:
     assert gitlab(generate(ci="gitlab").path) == ""
 
 
-def test_the_environment_of_the_readme_can_be_built(generate: Generate, tmp_path: Path) -> None:
+def test_the_release_of_the_readme_can_be_built(generate: Generate, tmp_path: Path) -> None:
     copy = copytree(generate().path, tmp_path / "copy")
     readme = (copy / "deploy/k8s/README.md").read_text()
     [text] = re.findall(r"```yaml\n# (\S+)\n(.+?)```", readme, re.S)
     (copy / text[0]).parent.mkdir()
-    (copy / text[0]).write_text(text[1])
+    (copy / text[0]).write_text(re.sub(r"\bID\b", "invoiceflow-1234567-abcdef", text[1]))
     objects = built(copy, str(Path(text[0]).parent))
-    pods = [
-        made["spec"]["template"]["spec"] for made in objects if "template" in made.get("spec", {})
-    ]
+    assert policy(copy, objects) == ""
+    pods = [made["spec"]["template"] for made in objects if "template" in made.get("spec", {})]
     [config] = [made["data"] for made in objects if made["kind"] == "ConfigMap"]
+    [job] = [made["metadata"]["name"] for made in objects if made["kind"] == "Job"]
+    versions = {pod["metadata"]["labels"]["app.kubernetes.io/version"] for pod in pods}
+    assert {config["RELEASE_ID"], job, *versions} == {"invoiceflow-1234567-abcdef"}
     assert len(pods) == 4
-    assert all("@sha256:" in pod["containers"][0]["image"] for pod in pods)
-    assert {made["metadata"]["namespace"] for made in objects} == {"invoiceflow-staging"}
-    assert {"GRACE_SECONDS", "RELEASE_ID"} <= config.keys() <= settings(copy).keys()
-
-
-def test_the_release_of_the_readme_migrates_before_it_starts_anything(generate: Generate) -> None:
-    project = generate()
-    later = re.findall(r"component notin \((.+?)\)", project.read("deploy/k8s/README.md"))
-    one_off = ONE_OFF_BY_HAND | {"release"}
-    # The relay is one of other services; to name it here too does no harm.
-    assert later == [", ".join(sorted((processes(project.path) | {"relay"}) - one_off))]
+    assert all("@sha256:" in pod["spec"]["containers"][0]["image"] for pod in pods)
 
 
 # ---- and each check notices a fault
@@ -277,6 +287,7 @@ WEB, WORKER, CLOCK, RELEASE = (
 )
 ACCOUNT, NETWORK = f"{BASE}/serviceaccount.yaml", f"{BASE}/networkpolicy.yaml"
 CONFIG, HUB = f"{BASE}/config.env", f"{BASE}/kustomization.yaml"
+PRODUCTION = f"{OVERLAYS}/production/kustomization.yaml"
 # For each check: a file, what stands there once, what it becomes, and what is said about it.
 FAULTS: dict[Callable[[Path], str], list[Fault]] = {
     dockerfile: [
@@ -332,7 +343,8 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
     ],
     kubernetes_schema: [
         (WEB, "failureThreshold: 60", "failureTreshold: 60", "failureTreshold"),
-        (WEB, "replicas: 2", "replicas: two", "replicas"),
+        (WEB, "minReplicas: 2", "minReplicas: two", "minReplicas"),
+        (PRODUCTION, "minReplicas, value: 3}", "minReplicas, value: three}", "minReplicas"),
         (WEB, "        - name: web\n          image", "        - image", "name"),
         (RELEASE, "backoffLimit: 3", "backofLimit: 3", "backofLimit"),
     ],
@@ -467,12 +479,94 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         (NETWORK, "  egress:\n", "  egress:\n    - {}\n", "talk to everybody"),
         # rollouts
         (WEB, "maxUnavailable: 0", "maxUnavailable: 1", "gap in each rollout"),
-        (WEB, "replicas: 2", "replicas: 1", "gap in each rollout"),
+        (WEB, "minReplicas: 2", "minReplicas: 1", "gap in each rollout"),
+        (WORKER, "replicas: 2", "replicas: 1", "gap in each rollout"),
+        (
+            WORKER,
+            "Allow\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: worker",
+            "Allow\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: drudge",
+            "lose all its pods at once",
+        ),
         (WEB, "  maxUnavailable: 1", "  maxUnavailable: 0", "blocks the maintenance"),
         (CLOCK, "replicas: 1", "replicas: 2", "there twice"),
         (CLOCK, "type: Recreate", "type: RollingUpdate", "there twice"),
         (WORKER, "  minReadySeconds: 5\n", "", "rollout that fails"),
         (RELEASE, "  activeDeadlineSeconds: 600\n", "", "run for ever"),
+        # scaling
+        (
+            WEB,
+            "    kind: Deployment\n    name: web",
+            "    kind: Deployment\n    name: api",
+            "scales api",
+        ),
+        (WEB, "  strategy:", "  replicas: 2\n  strategy:", "both say how many"),
+        (WEB, "maxReplicas: 10", "maxReplicas: 2", "scales nothing"),
+        # labels
+        (
+            HUB,
+            "      app.kubernetes.io/version: unreleased",
+            "      version: unreleased",
+            "without",
+        ),
+        (
+            WEB,
+            "  name: web\n  labels:\n    app.kubernetes.io/component: web\nspec:\n  type",
+            "  name: web\nspec:\n  type",
+            "of the component None",
+        ),
+        (
+            ACCOUNT,
+            "  name: service\n",
+            "  name: service\n  labels: {app.kubernetes.io/component: web}\n",
+            "of the component web",
+        ),
+        (
+            WORKER,
+            "  labels:\n    app.kubernetes.io/component: worker\nspec:\n  maxUnavailable",
+            "  labels:\n    app.kubernetes.io/component: work\nspec:\n  maxUnavailable",
+            "no process type: work",
+        ),
+    ],
+    overlays: [
+        (PRODUCTION, "minReplicas, value: 3}", "minReplicas, value: 1}", "gap in each rollout"),
+        (
+            PRODUCTION,
+            "/spec/replicas, value: 3}",
+            "/spec/replicas, value: 1}",
+            "gap in each rollout",
+        ),
+        (PRODUCTION, "maxReplicas, value: 20}", "maxReplicas, value: 3}", "scales nothing"),
+        (
+            PRODUCTION,
+            "  - target: {kind: Deployment, annotationSelector: replicas=overlay}",
+            "  - target: {kind: Deployment}",
+            "there twice",
+        ),
+        (
+            PRODUCTION,
+            "path: /spec/replicas,",
+            "path: /spec/minReadySeconds,",
+            "'minReadySeconds') is 5 here, 3 there",
+        ),
+        (
+            PRODUCTION,
+            "namespace: invoiceflow-production\n",
+            "namePrefix: live-\nnamespace: invoiceflow-production\n",
+            "is invoiceflow-web here, live-invoiceflow-web there",
+        ),
+        (
+            PRODUCTION,
+            "components: []",
+            "configMapGenerator: [{name: config, behavior: merge, literals: [LOG_LEVEL=DEBUG]}]",
+            "'LOG_LEVEL') is None here",
+        ),
+        (PRODUCTION, "namespace: invoiceflow-production\n", "", "is not in the namespace"),
+        (
+            f"{OVERLAYS}/staging/namespace.yaml",
+            "io/enforce: restricted",
+            "io/enforce: baseline",
+            "lets in more",
+        ),
     ],
 }
 

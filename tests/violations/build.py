@@ -97,6 +97,18 @@ VIOLATIONS = [
         killed_by="V-6",
     ),
     Violation(
+        name="many-steps",
+        factor="V",
+        stands_for="an environment of so many replicas that a rollout takes minutes",
+        edits={
+            "deploy/k8s/overlays/production/kustomization.yaml": (
+                "path: /spec/replicas, value: 3",
+                "path: /spec/replicas, value: 4",
+            )
+        },
+        killed_by="V-6",
+    ),
+    Violation(
         name="ssh-deploy",
         factor="V",
         stands_for="somebody who logs in and pulls",

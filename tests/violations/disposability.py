@@ -296,4 +296,16 @@ VIOLATIONS = [
         edits={f"{BASE}/web.yaml": ("{path: /readyz, port: http}", "{path: /livez, port: http}")},
         killed_by="IX-8",
     ),
+    Violation(
+        name="one-replica",
+        factor="IX",
+        stands_for="an environment in which the only replica is replaced",
+        edits={
+            "deploy/k8s/overlays/production/kustomization.yaml": (
+                "path: /spec/minReplicas, value: 3",
+                "path: /spec/minReplicas, value: 1",
+            )
+        },
+        killed_by="IX-8",
+    ),
 ]

@@ -45,4 +45,16 @@ VIOLATIONS = [
         },
         killed_by="X-3",
     ),
+    Violation(
+        name="other-settings",
+        factor="X",
+        stands_for="an environment that is set otherwise where nobody looks",
+        edits={
+            "deploy/k8s/overlays/production/kustomization.yaml": (
+                "path: /spec/minReplicas",
+                "path: /spec/behavior/scaleDown/stabilizationWindowSeconds",
+            )
+        },
+        killed_by="X-6",
+    ),
 ]

