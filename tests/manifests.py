@@ -10,21 +10,66 @@ Object = dict[str, Any]
 API = {
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
+    "ExternalSecret": "external-secrets.io/v1",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
+    "Ingress": "networking.k8s.io/v1",
     "Job": "batch/v1",
     "Namespace": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
     "Service": "v1",
     "ServiceAccount": "v1",
+    "TriggerAuthentication": "keda.sh/v1alpha1",
+}
+# The specifications that come from outside Kubernetes have no schema here: every key that we use of
+# Gateway API 1.6, External Secrets 1 and KEDA 2, and the type of its value.
+SHAPES: dict[str, Any] = {
+    "ExternalSecret": {
+        "dataFrom": [{"extract": {"key": str}}],
+        "refreshInterval": str,
+        "secretStoreRef": {"kind": str, "name": str},
+        "target": {"name": str},
+    },
+    "HTTPRoute": {
+        "hostnames": [str],
+        "parentRefs": [{"name": str, "namespace": str}],
+        "rules": [{"backendRefs": [{"name": str, "port": int}]}],
+    },
+    "ScaledObject": {
+        "maxReplicaCount": int,
+        "minReplicaCount": int,
+        "scaleTargetRef": {"name": str},
+        "triggers": [dict],
+    },
+    "TriggerAuthentication": {"secretTargetRef": [{"key": str, "name": str, "parameter": str}]},
+}
+TRIGGERS: dict[str, Any] = {
+    "postgresql": {
+        "metadata": {"connectionFromEnv": str, "query": str, "targetQueryValue": str},
+        "type": str,
+    },
+    "rabbitmq": {
+        "metadata": {"hostFromEnv": str, "mode": str, "queueName": str, "value": str},
+        "type": str,
+    },
+    "redis": {
+        "authenticationRef": {"name": str},
+        "metadata": {"listLength": str, "listName": str},
+        "type": str,
+    },
 }
 CHOICES = {
+    "mode": {"QueueLength"},
+    "pathType": {"Prefix"},
     "policyTypes": {"Ingress", "Egress"},
     "protocol": {"TCP", "UDP"},
     "restartPolicy": {"Never"},
     "topologyKey": {"kubernetes.io/hostname", "topology.kubernetes.io/zone"},
     "type": {
         *("AverageValue", "ClusterIP", "Recreate", "Resource", "RollingUpdate", "RuntimeDefault"),
+        *TRIGGERS,
     },
     "unhealthyPodEvictionPolicy": {"AlwaysAllow"},
     "whenUnsatisfiable": {"DoNotSchedule", "ScheduleAnyway"},
@@ -62,8 +107,15 @@ LABELS = {
 }
 # What two environments may differ in, beside their namespace.
 COUNTS = {"minReplicas", "maxReplicas", "replicas"}
-SHARED = {"ConfigMap", "Namespace", "ServiceAccount"}
-OUTSIDE = {("Secret", "secrets")}  # made by hand, before anything else
+SHARED = {"ConfigMap", "ExternalSecret", "Namespace", "ServiceAccount"}
+# Made before anything else, by hand or by what a cluster has for it.
+OUTSIDE = {("Secret", "keda"), ("Secret", "secrets"), ("Secret", "web-tls")}
+# Argo CD's marks: settings, then the migration, then all others.
+WAVE = "argocd.argoproj.io/sync-wave"
+HOOK = {
+    "argocd.argoproj.io/hook": "Sync",
+    "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+}
 CLOSING_SECONDS = 5
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 QUANTITY = re.compile(r"[1-9][0-9]*(m|Ki|Mi|Gi)?")
@@ -90,6 +142,9 @@ def faults(objects: list[Object], *, processes: set[str], settings: dict[str, An
         *_network(objects, pods),
         *_rollouts(objects),
         *_scaling(objects),
+        *_ways_in(objects),
+        *_from_outside(objects, settings),
+        *_waves(objects),
     ]
 
 
@@ -310,31 +365,115 @@ def _rollouts(objects: list[Object]) -> Iterator[str]:
             yield f"{_label(made)} may run for ever"
 
 
+def _ways_in(objects: list[Object]) -> Iterator[str]:
+    """Ingress and HTTPRoute lead to a port of a Service, by TLS."""
+    ports = {
+        (made["metadata"]["name"], value)
+        for made in objects
+        if made["kind"] == "Service"
+        for port in made["spec"]["ports"]
+        for value in (port["name"], port["port"])
+    }
+    for made in objects:
+        wanted = []
+        if made["kind"] == "Ingress":
+            rules = made["spec"]["rules"]
+            for path in [path for rule in rules for path in rule["http"]["paths"]]:
+                service = path["backend"]["service"]
+                wanted += [(service["name"], *service["port"].values())]
+            hosts = [host for one in made["spec"].get("tls", []) for host in one["hosts"]]
+            if hosts != [rule.get("host") for rule in rules]:
+                yield f"{_label(made)} has a host without TLS"
+            for one in made["spec"].get("tls", []):
+                if ("Secret", one.get("secretName")) not in OUTSIDE:
+                    yield f"{_label(made)} has no certificate {one.get('secretName')}"
+        if made["kind"] == "HTTPRoute":
+            backends = [one for rule in made["spec"]["rules"] for one in rule["backendRefs"]]
+            wanted += [(one["name"], one.get("port")) for one in backends]
+        for service in wanted:
+            if service not in ports:
+                yield f"{_label(made)} leads to {service}, which is not there"
+
+
+def _from_outside(objects: list[Object], settings: dict[str, Any]) -> Iterator[str]:
+    names = {(made["kind"], made["metadata"]["name"]) for made in objects} | OUTSIDE
+    for made in objects:
+        spec = made.get("spec", {})
+        yield from _misshapen(spec, SHAPES.get(made["kind"], dict), _label(made))
+        wanted = [("Secret", one["name"]) for one in spec.get("secretTargetRef", [])]
+        if made["kind"] == "ExternalSecret":
+            wanted += [("Secret", spec["target"].get("name", made["metadata"]["name"]))]
+        for trigger in spec.get("triggers", []):
+            shape = TRIGGERS.get(trigger["type"], {})
+            yield from _misshapen(trigger, shape, f"{_label(made)}, trigger")
+            for key, value in trigger["metadata"].items():
+                if key.endswith("FromEnv") and value not in settings:
+                    yield f"{_label(made)} looks at {value}, which nothing reads"
+            if "authenticationRef" in trigger:
+                wanted += [("TriggerAuthentication", trigger["authenticationRef"].get("name"))]
+        for one in wanted:
+            if one not in names:
+                yield f"{_label(made)} needs {one}, which is not there"
+
+
+def _misshapen(value: Any, shape: Any, where: str) -> Iterator[str]:
+    """Where a value has other keys or types than its shape."""
+    if isinstance(shape, type):
+        if not isinstance(value, shape):
+            yield f"{where} is {value}"
+    elif isinstance(shape, list):
+        for inner in value:
+            yield from _misshapen(inner, shape[0], where)
+    elif strange := value.keys() ^ shape.keys():
+        yield f"{where} has or lacks {sorted(strange)}"
+    else:
+        for key, inner in value.items():
+            yield from _misshapen(inner, shape[key], f"{where}, {key}")
+
+
+def _waves(objects: list[Object]) -> Iterator[str]:
+    marks = [made["metadata"].get("annotations", {}) for made in objects]
+    if not any(WAVE in one for one in marks):
+        return
+    for made, mark in zip(objects, marks, strict=True):
+        one_off = made["kind"] == "Job"
+        wave = -2 if _component(made) is None else -1 if one_off else 0
+        if int(mark.get(WAVE, 0)) != wave:
+            yield f"{_label(made)} is of wave {mark.get(WAVE)}, not {wave}"
+        if {key: mark[key] for key in HOOK.keys() & mark} != (HOOK if one_off else {}):
+            yield f"{_label(made)} is in the way of the next sync"
+
+
 def _scaling(objects: list[Object]) -> Iterator[str]:
     deployments = {
         made["metadata"]["name"]: made for made in objects if made["kind"] == "Deployment"
     }
-    for made in objects:
-        if made["kind"] != "HorizontalPodAutoscaler":
-            continue
-        spec, name = made["spec"], made["spec"]["scaleTargetRef"]["name"]
+    for made, name, least, most in _scalers(objects):
         if name not in deployments:
             yield f"{_label(made)} scales {name}, which is not there"
         elif "replicas" in deployments[name]["spec"]:
             yield f"{_label(made)} and {name} both say how many"
-        if spec["minReplicas"] >= spec["maxReplicas"]:
+        if least >= most:
             yield f"{_label(made)} scales nothing"
+
+
+def _scalers(objects: list[Object]) -> Iterator[tuple[Object, str, int, int]]:
+    """What scales a Deployment: itself, that one's name, and between which numbers."""
+    keys = {
+        "HorizontalPodAutoscaler": ("minReplicas", "maxReplicas"),
+        "ScaledObject": ("minReplicaCount", "maxReplicaCount"),
+    }
+    for made in objects:
+        if made["kind"] in keys:
+            spec = made["spec"]
+            least, most = (spec.get(key, 0) for key in keys[made["kind"]])
+            yield made, spec["scaleTargetRef"]["name"], least, most
 
 
 def _least(objects: list[Object], deployment: Object) -> int:
     """The replicas below which an autoscaler does not go, 1 without one."""
-    least = [
-        made["spec"]["minReplicas"]
-        for made in objects
-        if made["kind"] == "HorizontalPodAutoscaler"
-        and made["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    ]
-    return int(max(least, default=1))
+    own = deployment["metadata"]["name"]
+    return max((least for _, name, least, _ in _scalers(objects) if name == own), default=1)
 
 
 def _placeless(objects: list[Object]) -> list[Object]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from shutil import copytree
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from render import Generate
 
 BASE = "deploy/k8s/base"
 OVERLAYS = "deploy/k8s/overlays"
+COMPONENTS = "deploy/k8s/components"
+FLUX = "deploy/k8s/flux.yaml"
 ENVIRONMENTS = ["staging", "production"]
 GITHUB = ".github/workflows/ci.yml"
 GITLAB = ".gitlab-ci.yml"
@@ -42,7 +45,14 @@ def dockerfile(root: Path) -> str:
 
 def kubernetes_schema(root: Path) -> str:
     rendered = [built(root, BASE), *(built(root, f"{OVERLAYS}/{name}") for name in ENVIRONMENTS)]
-    distinct = {json.dumps(made): made for objects in rendered for made in objects}
+    rendered += with_components(root).values()
+    # What comes from outside Kubernetes has no schema: manifests.SHAPES stands in for it.
+    distinct = {
+        json.dumps(made): made
+        for objects in rendered
+        for made in objects
+        if made["kind"] not in manifests.SHAPES
+    }
     objects = yaml.safe_dump_all(distinct.values())
     return said("kubernetes-validate", "--strict", "--quiet", "/dev/stdin", cwd=root, given=objects)
 
@@ -56,6 +66,81 @@ def overlays(root: Path) -> str:
     staging, production = (built(root, f"{OVERLAYS}/{name}") for name in ENVIRONMENTS)
     differ = manifests.differences(staging, production)
     return "\n".join([policy(root, staging), policy(root, production), *differ]).strip()
+
+
+def components(root: Path) -> str:
+    """Each component, taken by one line of an overlay, adds something, and the policy holds."""
+    plain = built(root, f"{OVERLAYS}/staging")
+    found = []
+    for name, objects in with_components(root).items():
+        wrong = policy(root, objects) or "adds nothing" * (objects == plain)
+        found += [f"{name}: {wrong}"] if wrong else []
+    return "\n".join(found)
+
+
+@cache
+def with_components(root: Path) -> dict[str, list[manifests.Object]]:
+    """What staging renders with each component alone, and with those that add nothing twice."""
+    names = sorted(path.name for path in (root / COMPONENTS).iterdir())
+    together = [name for name in names if name not in {"argocd", "ingress"}]
+    chosen = {name: [name] for name in names}
+    if "argocd" in names:
+        chosen["together"] = [*together, "argocd"]
+    made = {}
+    for name, taken in chosen.items():
+        with TemporaryDirectory() as folder:
+            copy = copytree(root / "deploy", Path(folder) / "deploy").parent
+            overlay = copy / OVERLAYS / "staging/kustomization.yaml"
+            lines = ", ".join(f"../../components/{one}" for one in taken)
+            text = overlay.read_text()
+            assert text.count("components: []\n") == 1
+            overlay.write_text(text.replace("components: []\n", f"components: [{lines}]\n"))
+            made[name] = built(copy, f"{OVERLAYS}/staging")
+    return made
+
+
+def flux(root: Path) -> str:
+    """Flux applies each object of the overlay once, the migration after what it needs."""
+    whole = {object_key(made) for made in built(root, f"{OVERLAYS}/staging")}
+    waiting = list(yaml.safe_load_all((root / FLUX).read_text()))
+    parts: list[list[tuple[str, str]]] = []
+    seen: list[str] = []
+    for one in waiting:
+        spec = one["spec"]
+        if [need["name"] for need in spec.get("dependsOn", [])] != seen[-1:]:
+            return f"{one['metadata']['name']} comes too early"
+        seen.append(one["metadata"]["name"])
+        with TemporaryDirectory() as folder:
+            copy = copytree(root / "deploy", Path(folder) / "deploy").parent
+            (copy / "part").mkdir()
+            part = {"resources": [f"../{spec['path']}"], "patches": spec["patches"]}
+            (copy / "part/kustomization.yaml").write_text(yaml.safe_dump(part))
+            parts.append([object_key(made) for made in built(copy, "part")])
+    kinds = [{kind for kind, _ in part} for part in parts]
+    once = sorted(key for part in parts for key in part) == sorted(whole)
+    ordered = "ConfigMap" in kinds[0] and kinds[1] == {"Job"} and "Deployment" in kinds[2]
+    replaces = waiting[1]["spec"].get("force") and all(one["spec"].get("wait") for one in waiting)
+    return "" if once and ordered and replaces else f"it applies {parts}"
+
+
+def object_key(made: manifests.Object) -> tuple[str, str]:
+    return made["kind"], made["metadata"]["name"]
+
+
+def queue_names(root: Path) -> str:
+    """KEDA looks where the jobs wait: at what the modules of the queue call it."""
+    [path] = (root / COMPONENTS / "keda").glob("[!k]*.yaml")
+    scaled = next(iter(yaml.safe_load_all(path.read_text())))
+    text = " ".join(scaled["spec"]["triggers"][0]["metadata"].values())
+    modules = "".join(found.read_text() for found in root.glob("src/*/*.py"))
+    [package] = [found.name for found in (root / "src").iterdir()]
+    # The names in the source, and what they come to.
+    wanted = {
+        "postgres": ("status = 'todo' and queue_name = 'default'", "status = 'todo' and queue"),
+        "rabbitmq": ("settings.rabbitmq_queue or str(__package__)", package),
+        "redis": ('WAITING = f"{NAMESPACE}:{QUEUE}"', f"dramatiq:{package}"),
+    }[path.stem]
+    return "" if wanted[0] in modules and wanted[1] in text else f"{path.name} looks at {text}"
 
 
 def policy(root: Path, objects: list[manifests.Object]) -> str:
@@ -226,7 +311,7 @@ def test_it_can_be_built(
 @sets(kubernetes=True)
 @pytest.mark.parametrize(
     "check",
-    [kubernetes_policy, kubernetes_schema, overlays, secrets],
+    [components, kubernetes_policy, kubernetes_schema, overlays, secrets],
     ids=lambda c: c.__name__,
 )
 def test_it_can_be_deployed(
@@ -235,10 +320,26 @@ def test_it_can_be_deployed(
     assert check(generate(**answers).path) == ""
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [one for one in cases.pairwise() if one["kubernetes"] and one["flavor"] != "api"],
+    ids=cases.name,
+)
+def test_workers_are_scaled_by_the_queue_that_they_empty(
+    generate: Generate, answers: cases.Answers
+) -> None:
+    assert queue_names(generate(**answers).path) == ""
+
+
+def test_flux_migrates_before_it_rolls_out(generate: Generate) -> None:
+    assert flux(generate().path) == ""
+
+
 @pytest.mark.parametrize("word", ["null", "on", "true", "yes"])
 def test_a_name_that_yaml_takes_for_a_value_stays_a_name(generate: Generate, word: str) -> None:
     root = generate(project_name=word).path
-    assert kubernetes_policy(root) + kubernetes_schema(root) + overlays(root) == ""
+    assert kubernetes_policy(root) + kubernetes_schema(root) == ""
+    assert overlays(root) + components(root) == ""
     assert yaml.safe_load((root / "compose.yaml").read_text())["name"] == word
 
 
@@ -288,6 +389,19 @@ WEB, WORKER, CLOCK, RELEASE = (
 ACCOUNT, NETWORK = f"{BASE}/serviceaccount.yaml", f"{BASE}/networkpolicy.yaml"
 CONFIG, HUB = f"{BASE}/config.env", f"{BASE}/kustomization.yaml"
 PRODUCTION = f"{OVERLAYS}/production/kustomization.yaml"
+KEDA, KEDA_RABBITMQ, KEDA_REDIS = (
+    f"{COMPONENTS}/keda/{broker}.yaml" for broker in ("postgres", "rabbitmq", "redis")
+)
+INGRESS, ROUTE, EXTERNAL = (
+    f"{COMPONENTS}/{name}/{name}.yaml" for name in ("ingress", "httproute", "externalsecret")
+)
+ARGOCD, SCALED = (f"{COMPONENTS}/{name}/kustomization.yaml" for name in ("argocd", "keda"))
+# Files that only other answers than the defaults bring.
+MADE_WITH: dict[str, cases.Answers] = {
+    GITLAB: {"ci": "gitlab"},
+    KEDA_RABBITMQ: {"broker": "rabbitmq"},
+    KEDA_REDIS: {"services": ["postgres", "redis"], "broker": "redis"},
+}
 # For each check: a file, what stands there once, what it becomes, and what is said about it.
 FAULTS: dict[Callable[[Path], str], list[Fault]] = {
     dockerfile: [
@@ -347,6 +461,88 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         (PRODUCTION, "minReplicas, value: 3}", "minReplicas, value: three}", "minReplicas"),
         (WEB, "        - name: web\n          image", "        - image", "name"),
         (RELEASE, "backoffLimit: 3", "backofLimit: 3", "backofLimit"),
+    ],
+    components: [
+        (
+            INGRESS,
+            "name: web\n                port",
+            "name: api\n                port",
+            "leads to ('api'",
+        ),
+        (INGRESS, "port: {name: http}", "port: {name: https}", "'https'), which is not there"),
+        (INGRESS, "    - hosts: [invoiceflow.", "    - hosts: [other.", "a host without TLS"),
+        (INGRESS, "secretName: web-tls", "secretName: tls", "no certificate tls"),
+        (INGRESS, "pathType: Prefix", "pathType: All", "pathType cannot be All"),
+        (ROUTE, "port: 80", "port: 8000", "'invoiceflow-web', 8000), which is not there"),
+        (ROUTE, "hostnames:", "hosts:", "has or lacks ['hostnames', 'hosts']"),
+        (ROUTE, "networking.k8s.io/v1", "networking.k8s.io/v1beta1", "is not known here"),
+        (
+            EXTERNAL,
+            "  target:\n    name: secrets",
+            "  target:\n    name: secret",
+            "needs ('Secret', 'secret')",
+        ),
+        (
+            EXTERNAL,
+            '        key: "invoiceflow"',
+            "        keys: [invoiceflow]",
+            "has or lacks ['key', 'keys']",
+        ),
+        (KEDA, "name: invoiceflow-worker", "name: worker", "scales worker, which is not there"),
+        (
+            KEDA,
+            "FromEnv: DATABASE_URL",
+            "FromEnv: POSTGRES_URL",
+            "POSTGRES_URL, which nothing reads",
+        ),
+        (KEDA, 'targetQueryValue: "100"', "targetQueryValue: 100", "targetQueryValue is 100"),
+        (KEDA, "minReplicaCount: 2", "minReplicaCount: 1", "gap in each rollout"),
+        (KEDA, "type: postgresql", "type: postgres", "type cannot be postgres"),
+        (KEDA_RABBITMQ, "mode: QueueLength", "mode: Length", "mode cannot be Length"),
+        (
+            KEDA_REDIS,
+            "      authenticationRef:\n        name: redis",
+            "      authenticationRef:\n        name: other",
+            "'other'), which is not there",
+        ),
+        (
+            KEDA_REDIS,
+            "name: keda\n      key: address",
+            "name: other\n      key: address",
+            "('Secret', 'other')",
+        ),
+        (SCALED, "      - {op: remove, path: /spec/replicas}\n", "", "both say how many"),
+        (
+            SCALED,
+            "      - {op: replace, path: /metadata/annotations/replicas, value: keda}\n",
+            "",
+            "both say how many",
+        ),
+        (ARGOCD, 'sync-wave: "-2"', 'sync-wave: "0"', "is of wave 0, not -2"),
+        (ARGOCD, "argocd.argoproj.io/hook: Sync", "argocd.argoproj.io/hook: PreSync", "in the way"),
+        (ARGOCD, "target: {kind: Job}", "target: {kind: CronJob}", "is of wave None, not -1"),
+    ],
+    queue_names: [
+        (KEDA, "status = 'todo'", "status = 'doing'", "looks at"),
+        (KEDA_RABBITMQ, 'queueName: "invoiceflow"', 'queueName: "jobs"', "looks at RABBITMQ_URL"),
+        (KEDA_REDIS, "dramatiq:invoiceflow", "invoiceflow", "looks at"),
+        ("src/invoiceflow/queue_postgres.py", "and queue_name = 'default'", "", "looks at"),
+    ],
+    flux: [
+        (FLUX, "  dependsOn: [{name: invoiceflow-staging-release}]\n", "", "comes too early"),
+        (
+            FLUX,
+            "  force: true # a Job cannot be changed: the next release's takes its place\n",
+            "",
+            "it applies",
+        ),
+        (FLUX, "app.kubernetes.io/component!=release", "app.kubernetes.io/component", "it applies"),
+        (
+            FLUX,
+            "    - target: {labelSelector: app.kubernetes.io/component=release}",
+            "    - target: {kind: CronJob}",
+            "it applies",
+        ),
     ],
     kubernetes_policy: [
         # forms
@@ -583,7 +779,7 @@ def test_a_fault_is_noticed(
     generate: Generate, tmp_path: Path, check: Callable[[Path], str], fault: Fault
 ) -> None:
     file, old, new, complaint = fault
-    copy = copytree(generate(ci="gitlab" if file == GITLAB else "github").path, tmp_path / "copy")
+    copy = copytree(generate(**MADE_WITH.get(file, {})).path, tmp_path / "copy")
     text = (copy / file).read_text()
     assert text.count(old) == 1
     (copy / file).write_text(text.replace(old, new))

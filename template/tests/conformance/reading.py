@@ -291,7 +291,8 @@ def counts(kit: Kit, pod: Pod) -> list[int]:
             text = patch.get("patch") or (path.parent / patch["path"]).read_text()
             said = yaml.safe_load(text)
             if isinstance(said, list) and _meant(patch.get("target", {}), scaled):
-                found += [one["value"] for one in said if one["path"] == f"/spec/{key}"]
+                numbers = [one.get("value") for one in said if one["path"] == f"/spec/{key}"]
+                found += [one for one in numbers if one is not None]
             elif isinstance(said, dict) and _meant(patch.get("target", said), scaled):
                 found += [said["spec"][key]] if key in said.get("spec", {}) else []
     return [int(one) for one in found]
@@ -302,7 +303,9 @@ def _meant(target: dict[str, Any], made: dict[str, Any]) -> bool:
     meta = made["metadata"]
     name = target.get("name") or target.get("metadata", {}).get("name", ".*")
     kind = target.get("kind", ".*")
-    fits = bool(re.fullmatch(kind, made["kind"]) and re.fullmatch(name, meta["name"]))
+    # An overlay may call it by the name that the base's prefix makes of it.
+    named = re.fullmatch(name, meta["name"]) or name.endswith(f"-{meta['name']}")
+    fits = bool(named and re.fullmatch(kind, made["kind"]))
     for one in ("label", "annotation"):
         pairs = re.findall(r"([^,!=]+)=([^,]+)", target.get(f"{one}Selector", ""))
         fits = fits and all(meta.get(f"{one}s", {}).get(key) == value for key, value in pairs)
