@@ -60,7 +60,6 @@ def test_every_feature_has_a_footprint() -> None:
     """The bare service has three of the others; the rest come with another one's first step."""
     bare = {"service", "console", "github"}
     along = {
-        "backing",
         "sharing",
         "dunning",
         "queue_postgres",
