@@ -2,8 +2,10 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,11 @@ GITHUB = ".github/workflows/ci.yml"
 GITLAB = ".gitlab-ci.yml"
 ONE_OFF_BY_HAND = {"console", "deadletters"}
 REQUIRED = object()
+# What a process is given everywhere, on a developer's engine too.
+SAME = (
+    *("cap_drop", "command", "healthcheck", "read_only", "security_opt", "tmpfs", "user"),
+    *("privileged", "network_mode", "volumes"),
+)
 
 
 def sets(**wanted: object) -> pytest.MarkDecorator:
@@ -171,6 +178,7 @@ def compose(root: Path) -> str:
     started = {
         published.rsplit(":", 1)[0]
         for service in services.values()
+        if "build" not in service
         for published in service.get("ports", [])
     }
     urls = [urlsplit(value) for value in example(root).values() if "://" in value]
@@ -180,6 +188,34 @@ def compose(root: Path) -> str:
         attached.add(str(urlsplit(example(root)["DATABASE_URL"]).password))
     wrong = "" if started == attached else f"attached are {attached}, compose starts {started}"
     return wrong + schema("compose-spec", "compose.yaml", root)
+
+
+def compose_processes(root: Path) -> str:
+    """compose.yaml runs each process as a release on an engine does, after the migration."""
+    services = yaml.safe_load((root / "compose.yaml").read_text())["services"]
+    own = {name: service for name, service in services.items() if "build" in service}
+    model = "import json; from deploy.compose import model; print(json.dumps(model('staging', {})))"
+    command = [sys.executable, "-c", model]
+    released = json.loads(subprocess.check_output(command, cwd=root, text=True))["services"]
+    if own.keys() != released.keys():
+        return f"compose starts {sorted(own)}, a release {sorted(released)}"
+    found = []
+    backing = {name: {"condition": "service_healthy"} for name in services.keys() - own.keys()}
+    migrated = {"release": {"condition": "service_completed_successfully"}}
+    for name, service in own.items():
+        for key in SAME:
+            if service.get(key) != released[name].get(key):
+                found.append(f"{name} has {key} {service.get(key)}")
+        before = backing | (migrated if name != "release" and "release" in own else {})
+        if service["depends_on"] != before:
+            found.append(f"{name} waits for {service['depends_on']}")
+        grace = released[name].get("stop_grace_period", "0s")
+        if int(service["stop_grace_period"][:-1]) < int(grace[:-1]):
+            found.append(f"{name} is killed before {grace}")
+        beats = [made["environment"].get("HEARTBEAT_FILE") for made in (service, released[name])]
+        if beats[0] != beats[1]:
+            found.append(f"{name} beats in {beats[0]}")
+    return "\n".join(found)
 
 
 def github(root: Path) -> str:
@@ -299,7 +335,7 @@ def commands(root: Path) -> list[str]:
 @sets()
 @pytest.mark.parametrize(
     "check",
-    [dockerfile, example_environment, pipeline_commands, versions],
+    [compose_processes, dockerfile, example_environment, pipeline_commands, versions],
     ids=lambda c: c.__name__,
 )
 def test_it_can_be_built(
@@ -380,6 +416,42 @@ def test_the_release_of_the_readme_can_be_built(generate: Generate, tmp_path: Pa
     assert all("@sha256:" in pod["spec"]["containers"][0]["image"] for pod in pods)
 
 
+def test_a_release_on_a_cluster_is_its_overlay_with_one_image_and_its_own_secret(
+    generate: Generate, tmp_path: Path
+) -> None:
+    copy = copytree(generate().path, tmp_path / "copy")
+    overlay = copy / "deploy/k8s/overlays/trial"
+    overlay.mkdir(parents=True)
+    (overlay / "kustomization.yaml").write_text("namespace: trial\nresources: [../../base]\n")
+    release, image = "invoiceflow-1234567-abcdef", f"elsewhere.example/it@sha256:{'a' * 64}"
+    code = (
+        "import json; from deploy.kubernetes import Kubernetes; made = Kubernetes('trial'); "
+        f"print(json.dumps([made.rendered({release!r}, {image!r}, {{}}), "
+        "sorted(made.fixed()), made.namespace]))"
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.check_output(command, cwd=copy, env=os.environ | {"PATH": path}, text=True)
+    manifest, fixed, namespace = json.loads(done)
+
+    made = list(yaml.safe_load_all(manifest))
+    plain = built(copy, "deploy/k8s/overlays/trial")
+    assert sorted(one["kind"] for one in made) == sorted(one["kind"] for one in plain)
+    for pod in [one["spec"]["template"] for one in made if "template" in one.get("spec", {})]:
+        assert pod["metadata"]["annotations"] == {"delivery/release": release}
+        [container] = pod["spec"]["containers"]
+        assert container["image"] == image
+        [used] = [one["secretRef"] for one in container["envFrom"] if "secretRef" in one]
+        assert used["name"] == f"release-{release}"
+    [job] = [one["metadata"]["name"] for one in made if one["kind"] == "Job"]
+    assert job == "invoiceflow-release-1234567-abcdef"
+    assert (fixed, namespace) == (["GRACE_SECONDS"], "trial")
+    assert (
+        said("kubernetes-validate", "--strict", "--quiet", "/dev/stdin", cwd=copy, given=manifest)
+        == ""
+    )
+
+
 # ---- and each check notices a fault
 
 Fault = tuple[str, str, str, str]
@@ -429,8 +501,28 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         ("compose.yaml", '"127.0.0.1:5432:', '"127.0.0.1:5433:', "5433"),
         ("compose.yaml", '"127.0.0.1:5432:', '"5432:', "'5432'"),
         ("compose.yaml", "PASSWORD: postgres", "PASSWORD: other", "other"),
-        ("compose.yaml", "healthcheck:", "healthchek:", "healthchek"),
+        (
+            "compose.yaml",
+            "healthcheck:\n      test: [CMD, pg",
+            "healthchek:\n      test: [CMD, pg",
+            "healthchek",
+        ),
         (".env.example", "@127.0.0.1:5432/", "@127.0.0.1:5433/", "5433"),
+    ],
+    compose_processes: [
+        ("Procfile", "worker:", "drudge:", "a release"),
+        ("compose.yaml", "cap_drop: [ALL]", "cap_drop: []", "cap_drop"),
+        ("compose.yaml", "command: [clock]", "command: [worker]", "clock has command"),
+        ("compose.yaml", "read_only: true", "read_only: false", "read_only"),
+        ("compose.yaml", "no-new-privileges:true", "no-new-privileges:false", "security_opt"),
+        ("compose.yaml", "tmpfs: [/tmp]", "tmpfs: [/tmp, /app]", "tmpfs"),
+        ("compose.yaml", 'user: "10001:10001"', 'user: "0:0"', "has user"),
+        ("compose.yaml", "127.0.0.1:8000/readyz", "127.0.0.1:8000/livez", "web has healthcheck"),
+        ("compose.yaml", "st_mtime > 60", "st_mtime > 600", "worker has healthcheck"),
+        ("compose.yaml", "stop_grace_period: 45s", "stop_grace_period: 34s", "killed before 35s"),
+        ("compose.yaml", "service_completed_successfully", "service_started", "waits for"),
+        ("compose.yaml", "{condition: service_healthy}", "{condition: service_started}", "waits"),
+        ("compose.yaml", "    depends_on: *backing\n", "", "release waits for"),
     ],
     github: [
         (GITHUB, "bin/ci", 'echo "${{ github.head_ref }}"', "template-injection"),
