@@ -33,6 +33,7 @@ HISTORY = "history"
 MIGRATION_SECONDS = 600
 READY_SECONDS = 600
 RECORD = "delivery/record"
+ROLLED = {"DaemonSet", "Deployment", "StatefulSet"}
 # Where manifests name the Secret that becomes the release's own.
 USES = re.compile(
     r"((?:secretRef|secretKeyRef):\n(?: +key: .*\n)? +name: | secretName: )secrets$", re.M
@@ -230,9 +231,10 @@ class Kubernetes:
         self._apply([one for one in made if one.kind not in EARLY and not one.migrates])
         deadline = time.monotonic() + float(os.environ.get("DELIVERY_SECONDS") or READY_SECONDS)
         for one in made:
-            if one.kind == "Deployment":
+            if one.kind in ROLLED:
                 left = max(1, round(deadline - time.monotonic()))
-                self._show("rollout", "status", f"deployment/{one.name}", f"--timeout={left}s")
+                what = f"{one.kind.lower()}/{one.name}"
+                self._show("rollout", "status", what, f"--timeout={left}s")
 
     def _ended(self, job: str) -> None:
         """Wait until the Job is complete or has failed; `kubectl wait` knows one of them alone."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import project
-from .project import Refused
+from .project import ROOT, Refused
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class Record:
 def home() -> Path:
     """Where environments are kept on this machine."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    return Path(os.environ.get("DELIVERY_HOME") or Path(state) / project.name())
+    chosen = Path(os.environ.get("DELIVERY_HOME") or Path(state) / project.name())
+    if chosen.resolve().is_relative_to(ROOT.resolve()):
+        raise Refused(f"DELIVERY_HOME is {chosen}: values are kept outside of the repository.")
+    return chosen
 
 
 def environments() -> list[str]:

@@ -51,7 +51,8 @@ class Checkout:
     programs: Path
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
-    # Pattern of the words, exit code, output: a pattern is one of the shell's.
+    # A pattern of the shell's for the words, the exit code, the output. A code below 0 is a signal
+    # to the verb, which has to end the program then.
     answers: list[tuple[str, int, str]] = field(default_factory=list)
 
     def run(self, verb: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -69,7 +70,8 @@ class Checkout:
         for number, (pattern, code, text) in enumerate(self.answers):
             (self.programs / f"answer-{number}").write_text(text)
             words = re.sub(r"[^\w*?]", r"\\\g<0>", pattern)
-            cases += f'{words}) cat "$here/answer-{number}"; exit {code} ;;\n'
+            end = f"exit {code}" if code >= 0 else f"kill {code} $PPID; exec sleep 60"
+            cases += f'{words}) cat "$here/answer-{number}"; {end} ;;\n'
         for program in ("docker", "kubectl"):
             file = self.programs / program
             file.write_text(FAKE.format(here=shlex.quote(str(self.programs)), cases=cases))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -152,6 +153,13 @@ def test_a_configuration_in_the_repository_is_refused(checkout: Checkout) -> Non
     assert "outside" in checkout.refusal("release", "staging", IMAGE, "--config", inside)
 
 
+def test_values_are_never_kept_in_the_repository(checkout: Checkout) -> None:
+    checkout.environment["DELIVERY_HOME"] = str(checkout.root / "state")
+    said = checkout.refusal("release", "staging", IMAGE, "--config", checkout.config())
+    assert "outside of the repository" in said
+    assert not (checkout.root / "state").exists()
+
+
 def test_what_the_deploy_sets_makes_no_other_release(checkout: Checkout) -> None:
     assert checkout.release() == checkout.release(PORT="9000", RELEASE_ID="mine")
 
@@ -239,16 +247,17 @@ def test_a_failing_migration_leaves_the_former_release_serving(
     assert "current" in checkout.answer("rollback", "staging", "--list")
 
 
-@pytest.mark.parametrize("fault", ["not ready", "another release"])
+@pytest.mark.parametrize("fault", ["not ready", "cancelled", "another release"])
 def test_a_release_that_does_not_come_up_makes_way_for_the_former_one(
-    checkout: Checkout, web: Web, fault: str, monkeypatch: pytest.MonkeyPatch
+    checkout: Checkout, web: Web, fault: str
 ) -> None:
     first = runs(web, checkout.release())
     checkout.answer("deploy", first)
     second = checkout.release(LOG_LEVEL="DEBUG")
     checkout.environment["DELIVERY_SECONDS"] = "1"
-    if fault == "not ready":
-        checkout.answers.insert(0, (f"*{second}* up *", 1, ""))
+    if fault != "another release":
+        code = 1 if fault == "not ready" else -signal.SIGTERM
+        checkout.answers.insert(0, (f"*{second}* up *", code, ""))
     (checkout.programs / "calls").unlink()
 
     assert f"so {first} goes on" in checkout.refusal("deploy", second)
