@@ -75,7 +75,7 @@ class Compose:
         if "web" in services:
             self._smoke(record, services["web"]["deploy"]["replicas"])
         for process in (name for name in serving if name in ALONE):
-            for other in self._others(record):
+            for other in self._others(record, process):
                 self._show("docker", "compose", "--project-name", other, "stop", process)
             self._up(record, process)
 
@@ -106,12 +106,14 @@ class Compose:
             address = project.output(*command, given=record.manifest, env=self._environment(record))
             say(smoke.smoke(f"http://{address.strip()}", record.id))
 
-    def _others(self, record: Record) -> list[str]:
-        """The projects of this environment that have containers, but this release's."""
-        label = f"{LABEL}={project.name()}/{self.environment}"
-        form = '{{.Label "com.docker.compose.project"}}'
-        filters = ("--all", f"--filter=label={label}", f"--format={form}")
-        return sorted({*project.output("docker", "ps", *filters).split()} - {record.id})
+    def _others(self, record: Record, process: str = "") -> list[str]:
+        """The projects of this environment that have containers, or one of this process."""
+        labels = [f"{LABEL}={project.name()}/{self.environment}"]
+        labels += [f"com.docker.compose.service={process}"] if process else []
+        filters = [f"--filter=label={label}" for label in labels]
+        form = '--format={{.Label "com.docker.compose.project"}}'
+        found = project.output("docker", "ps", "--all", *filters, form).split()
+        return sorted({*found} - {record.id})
 
     def _compose(self, record: Record, *words: str, seconds: float | None = None) -> None:
         command = ("docker", "compose", "--project-name", record.id, "--file", "-", *words)

@@ -202,15 +202,16 @@ def test_a_deploy_migrates_then_starts_then_asks_then_stops_what_ran(
 
     own = f"compose --project-name {second} --file -"
     who = "ps --all --filter=label=delivery.environment=shop/staging "
+    form = '--format={{.Label "com.docker.compose.project"}}'
     assert [words.replace(own, "OWN") for words in checkout.told("")] == [
         "OWN run --rm --no-deps -T release",
         "OWN up --no-build --quiet-pull --wait --wait-timeout 120 web worker",
         "OWN port --index=1 web 8000",
         "OWN port --index=2 web 8000",
-        f'{who}--format={{{{.Label "com.docker.compose.project"}}}}',
+        f"{who}--filter=label=com.docker.compose.service=clock {form}",
         f"compose --project-name {first} stop clock",
         "OWN up --no-build --quiet-pull --wait --wait-timeout 120 clock",
-        f'{who}--format={{{{.Label "com.docker.compose.project"}}}}',
+        f"{who}{form}",
         f"compose --project-name {first} down",
     ]
     assert web.methods == {"GET"}
