@@ -27,7 +27,11 @@ CLIENTS = 2  # of each kind
 REQUEST_SECONDS = 30
 UP_SECONDS = 30
 BALANCER = """
+global
+    log stdout format raw local0
 defaults
+    log global
+    option httplog
     mode http
     retries 0
     timeout connect 2s
@@ -277,9 +281,9 @@ class Load:
             if answer.status == wanted:
                 self.counted[kind] += 1
                 return text
-            self.failed.append(f"{kind}: {answer.status}")
+            self.failed.append(f"{kind}: {answer.status} {text[:200]!r}")
         except (OSError, HTTPException) as error:
-            self.failed.append(f"{kind}: {type(error).__name__}")
+            self.failed.append(f"{kind}: {error!r}")
             connection.close()
         finally:
             if not keep:

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from typing import Any
 
 from .catalogue import check, require
 from .kit import Kit
@@ -185,9 +186,15 @@ def one_list_of_variables(kit: Kit) -> str:
     unread = sorted(set(kit.example) - set(read))
     require(not unread, f".env.example: nothing reads {unread}")
     given = list(environment(kit))
+    hosts = "|".join(re.escape(name) for _, name, _ in services(kit))
     for where, service, body in services(kit):
-        names = [str(one).partition("=")[0] for one in body.get("environment", [])]
-        given += [(f"{where}, {service}", name, "") for name in names if "build" in body]
+        for name, value in _composed(body) if "build" in body else ():
+            # What development uses may be read by all: .env.example has it, with another host.
+            example = re.sub(rf"(?<=[@/])({hosts})(?=:\d)", "127.0.0.1", value)
+            public = value and example == kit.example.get(name)
+            require(name in kit.example, f"{where}, {service}: {name} is not in .env.example")
+            secret = SECRET.search(name) and not public
+            require(not secret, f"{where}, {service}: {name} is a secret")
     for where, name, _ in given:
         known = name in kit.example or name.startswith("PYTHON")
         require(known, f"{where}: {name} is not in .env.example")
@@ -203,6 +210,14 @@ def one_list_of_variables(kit: Kit) -> str:
     untold = [name for name in kit.example if f"`{name}`" not in told]
     require(not untold, f"README.md: {untold} are missing")
     return f"{len(read)} variables, known to all alike"
+
+
+def _composed(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """The variables of a compose service, with their values if it has them."""
+    given = body.get("environment", [])
+    if isinstance(given, dict):
+        return [(name, str(value or "")) for name, value in given.items()]
+    return [(name, value) for name, _, value in (str(one).partition("=") for one in given)]
 
 
 def variables(kit: Kit) -> dict[str, tuple[str, object]]:
