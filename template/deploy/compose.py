@@ -7,6 +7,7 @@ it was. The web processes take the free ports of a range; a balancer in front of
 
 import json
 import os
+import time
 from typing import Any
 
 from . import project, smoke
@@ -18,9 +19,11 @@ from dev.services import processes
 ALONE = {"clock"}  # the old one is gone before the new one starts
 BEAT = "/tmp/heartbeat"
 CLOSING_SECONDS = 10
+EVERY_SECONDS = 0.5
 LABEL = "delivery.environment"
 MIGRATION_SECONDS = 600
 PORT = 8000
+READY_SECONDS = 120
 READY = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{PORT}/readyz', timeout=3)"
 BEATS = f"import os, sys, time; sys.exit(time.time() - os.stat('{BEAT}').st_mtime > 60)"
 
@@ -91,9 +94,24 @@ class Compose:
             self._show("docker", "compose", "--project-name", other, "down")
 
     def _up(self, record: Record, *services: str) -> None:
-        seconds = os.environ.get("DELIVERY_SECONDS") or "120"
-        wait = ("--wait", "--wait-timeout", seconds)
-        self._compose(record, "up", "--no-build", "--quiet-pull", *wait, *services)
+        self._compose(record, "up", "--detach", "--no-build", "--quiet-pull", *services)
+        if self.dry_run:
+            say(f"wait until every container of {record.id} is healthy")
+            return
+        # `up --wait` has returned 0 here when its time was over.
+        seconds = float(os.environ.get("DELIVERY_SECONDS") or READY_SECONDS)
+        deadline = time.monotonic() + seconds
+        own = f"--filter=label=com.docker.compose.project={record.id}"
+        while True:
+            form = "--format={{.Names}}: {{.Status}}"
+            found = project.output("docker", "ps", "--all", own, form).splitlines()
+            waiting = [line for line in found if not line.endswith("(healthy)")]
+            if found and not waiting:
+                return
+            if time.monotonic() > deadline:
+                said = ", ".join(waiting) or "no container is there"
+                raise Failed(f"not ready within {seconds:g} s: {said}")
+            time.sleep(EVERY_SECONDS)
 
     def _smoke(self, record: Record, replicas: int) -> None:
         """Ask each web process, before the balancer's other half is taken away."""

@@ -12,6 +12,9 @@ import pytest
 
 from tests.delivering import DIGEST, IMAGE, OTHER, SECRET, Checkout, Web, make, runs
 
+OTHERS = "ps --all --filter=label=delivery.environment="
+CONTAINERS = "ps --all --filter=label=com.docker.compose.project="
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
@@ -25,6 +28,7 @@ def web(checkout: Checkout) -> Iterator[Web]:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         checkout.answers.append(("*port --index=? web*", 0, server.address))
+        checkout.answers.append((f"{CONTAINERS}*", 0, "web-1: Up 2 seconds (healthy)\n"))
         yield server
         server.shutdown()
         thread.join()
@@ -197,7 +201,7 @@ def test_a_deploy_migrates_then_starts_then_asks_then_stops_what_ran(
     checkout.answer("deploy", first)
     second = runs(web, checkout.release(LOG_LEVEL="DEBUG"))
     (checkout.programs / "calls").unlink()
-    checkout.answers.append(("ps *", 0, f"{first}\n{second}\n"))
+    checkout.answers.append((f"{OTHERS}*", 0, f"{first}\n{second}\n"))
     checkout.answer("deploy", second)
 
     own = f"compose --project-name {second} --file -"
@@ -205,12 +209,14 @@ def test_a_deploy_migrates_then_starts_then_asks_then_stops_what_ran(
     form = '--format={{.Label "com.docker.compose.project"}}'
     assert [words.replace(own, "OWN") for words in checkout.told("")] == [
         "OWN run --rm --no-deps -T release",
-        "OWN up --no-build --quiet-pull --wait --wait-timeout 120 web worker",
+        "OWN up --detach --no-build --quiet-pull web worker",
+        f"{CONTAINERS}{second} --format={{{{.Names}}}}: {{{{.Status}}}}",
         "OWN port --index=1 web 8000",
         "OWN port --index=2 web 8000",
         f"{who}--filter=label=com.docker.compose.service=clock {form}",
         f"compose --project-name {first} stop clock",
-        "OWN up --no-build --quiet-pull --wait --wait-timeout 120 clock",
+        "OWN up --detach --no-build --quiet-pull clock",
+        f"{CONTAINERS}{second} --format={{{{.Names}}}}: {{{{.Status}}}}",
         f"{who}{form}",
         f"compose --project-name {first} down",
     ]
@@ -256,9 +262,12 @@ def test_a_release_that_does_not_come_up_makes_way_for_the_former_one(
     checkout.answer("deploy", first)
     second = checkout.release(LOG_LEVEL="DEBUG")
     checkout.environment["DELIVERY_SECONDS"] = "1"
-    if fault != "another release":
-        code = 1 if fault == "not ready" else -signal.SIGTERM
-        checkout.answers.insert(0, (f"*{second}* up *", code, ""))
+    if fault == "not ready":
+        checkout.answers.insert(
+            0, (f"{CONTAINERS}{second} *", 0, "a: Up (healthy)\nb: Exited (1)\n")
+        )
+    elif fault == "cancelled":
+        checkout.answers.insert(0, (f"*{second}* up *", -signal.SIGTERM, ""))
     (checkout.programs / "calls").unlink()
 
     assert f"so {first} goes on" in checkout.refusal("deploy", second)
