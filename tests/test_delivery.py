@@ -6,12 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import cases
@@ -26,8 +26,26 @@ OVERLAYS = "deploy/k8s/overlays"
 COMPONENTS = "deploy/k8s/components"
 FLUX = "deploy/k8s/flux.yaml"
 ENVIRONMENTS = ["staging", "production"]
-GITHUB = ".github/workflows/ci.yml"
+WORKFLOWS = ".github/workflows"
+GITHUB, DELIVER, ROLLBACK = (f"{WORKFLOWS}/{name}.yml" for name in ("ci", "deliver", "rollback"))
 GITLAB = ".gitlab-ci.yml"
+# What each job of a pipeline runs, and which jobs have ended well before.
+COMMANDS = {
+    "check": ["bin/setup", "bin/ci", "bin/conformance"],
+    "build": ["bin/build"],
+    "release-staging": ["bin/release staging"],
+    "run-staging": ["bin/deploy"],
+    "release-production": ["bin/release production"],
+    "run-production": ["bin/deploy"],
+    "rollback": ["bin/rollback"],
+}
+BEFORE = {
+    "build": {"check"},
+    "release-staging": {"build", "check"},
+    "run-staging": {"release-staging"},
+    "release-production": {"build", "run-staging"},
+    "run-production": {"release-production"},
+}
 ONE_OFF_BY_HAND = {"console", "deadletters"}
 REQUIRED = object()
 # What a process is given everywhere, on a developer's engine too.
@@ -219,10 +237,11 @@ def compose_processes(root: Path) -> str:
 
 
 def github(root: Path) -> str:
+    files = sorted(str(path.relative_to(root)) for path in (root / WORKFLOWS).iterdir())
     return (
-        said("actionlint", "-no-color", "-shellcheck=", "-pyflakes=", GITHUB, cwd=root)
+        said("actionlint", "-no-color", "-shellcheck=", "-pyflakes=", *files, cwd=root)
         + said("zizmor", "--offline", "--quiet", "--color=never", ".github", cwd=root)
-        + schema("github-workflows", GITHUB, root)
+        + "".join(schema("github-workflows", file, root) for file in files)
         + schema("dependabot", ".github/dependabot.yml", root)
     )
 
@@ -237,15 +256,48 @@ def gitlab(root: Path) -> str:
 
 def pipeline_commands(root: Path) -> str:
     """Every pipeline runs the same commands, and they are there."""
-    build = 'docker build --build-arg REVISION="$COMMIT" .'
-    wanted = ["bin/setup", "bin/ci", "bin/conformance", build]
-    if (run := commands(root)) != wanted:
-        return f"the pipeline runs {run}"
-    scripts = [root / command for command in run if command.startswith("bin/")]
-    missing = [script.name for script in scripts if not script.stat().st_mode & 0o111]
-    if not re.search(r"^ARG REVISION\b", (root / "Dockerfile").read_text(), re.M):
-        missing.append("ARG REVISION")
+    words = {
+        one.name: re.findall(r"(?<![\w/])bin/(?:release )?\w+", one.commands)
+        for one in pipeline(root)
+    }
+    for name, run in words.items():
+        if run != COMMANDS.get(name.removeprefix("ci/")):
+            return f"the job {name} runs {run}"
+    if absent := COMMANDS.keys() - words.keys():
+        return f"there is no job {sorted(absent)}"
+    names = {word.split()[0] for run in words.values() for word in run}
+    scripts = [root / name for name in sorted(names)]
+    missing = [one.name for one in scripts if not (one.exists() and one.stat().st_mode & 0o111)]
     return f"not there: {missing}" if missing else ""
+
+
+def delivery(root: Path) -> str:
+    """What is tested is built once and goes on by digest, one environment after the other; only a
+    job of an environment has its secrets, and a change that is not merged has none."""
+    jobs = {job.name: job for job in pipeline(root)}
+    found = []
+    for name, wanted in BEFORE.items():
+        if late := wanted - jobs[name].before:
+            found.append(f"{name} does not wait for {sorted(late)}")
+    for name, job in jobs.items():
+        secret = re.findall(r"\bsecrets\.\w+|\$(?:KUBECONFIG|CONFIG)\b", job.text)
+        if name.startswith(("release-", "run-")) and job.environment != name.partition("-")[2]:
+            found.append(f"{name} is of {job.environment}")
+        if job.environment != job.alone:
+            found.append(f"{name} may run beside another of {job.environment}")
+        if secret and not job.environment and name != "build":
+            found.append(f"{name} reads {secret}")
+        if job.unmerged and (secret or job.environment):
+            found.append(f"{name} has {secret} of {job.environment} before the merge")
+        if job.rights is None or (job.rights and name != "build"):
+            found.append(f"{name} may write {job.rights}")
+        if not job.minutes:
+            found.append(f"{name} may run for hours")
+        if name.startswith("release-") and not job.built:
+            found.append(f"{name} takes another image than the one that was built")
+    if not jobs["release-production"].asked:
+        found.append("nobody is asked before production")
+    return "\n".join(found)
 
 
 def versions(root: Path) -> str:
@@ -257,6 +309,8 @@ def versions(root: Path) -> str:
         ("pyproject.toml", "uv", r"uv_build==([0-9.]+)"),
         (GITHUB, "python", r"python-version: \"([0-9.]+)"),
         (GITHUB, "uv", r" version: \"([0-9.]+)"),
+        (DELIVER, "python", r"python-version: \"([0-9.]+)"),
+        (DELIVER, "uv", r" version: \"([0-9.]+)"),
         (GITLAB, "python", r"python:([0-9.]+)"),
     ):
         if (root / name).exists():
@@ -318,15 +372,86 @@ def example(root: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def commands(root: Path) -> list[str]:
-    """What a pipeline runs, with the one variable that its home names in its own way."""
-    if (root / GITHUB).exists():
-        jobs = yaml.safe_load((root / GITHUB).read_text())["jobs"].values()
-        lines = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
-    else:
-        jobs = yaml.safe_load((root / GITLAB).read_text()).values()
-        lines = [line for job in jobs if isinstance(job, dict) for line in job.get("script", [])]
-    return [re.sub(r"\$(GITHUB_SHA|CI_COMMIT_SHA)\b", "$COMMIT", line) for line in lines]
+class Job(NamedTuple):
+    """A job of a pipeline, whichever home it has."""
+
+    name: str
+    commands: str
+    before: set[str]  # the jobs that have ended well when it begins
+    environment: str | None
+    alone: str | None  # no other job of this group runs meanwhile
+    unmerged: bool  # may run for what is not merged
+    built: bool  # takes the image that the job build gives
+    asked: bool  # waits for a person, or for the reviewers of its environment
+    rights: list[str] | None  # what it may write; None if it does not say
+    minutes: Any
+    text: str
+
+
+def pipeline(root: Path) -> list[Job]:
+    return list(_github(root) if (root / WORKFLOWS).exists() else _gitlab(root))
+
+
+def _github(root: Path) -> Iterator[Job]:
+    for path in sorted((root / WORKFLOWS).iterdir()):
+        workflow = yaml.safe_load(path.read_text())
+        triggers = set(workflow[True])  # which is what YAML takes the word "on" for
+        needs = {name: job.get("needs", []) for name, job in workflow["jobs"].items()}
+        needs = {name: {one} if isinstance(one, str) else {*one} for name, one in needs.items()}
+        for name, job in workflow["jobs"].items():
+            environment, group = job.get("environment"), job.get("concurrency", {})
+            rights = job.get("permissions") if workflow.get("permissions") == {} else None
+            text = yaml.safe_dump(job)
+            yield Job(
+                name=f"ci/{name}" if path.stem == "ci" else name,
+                commands="\n".join(step.get("run", "") for step in job["steps"]),
+                before=_all_before(name, needs),
+                environment=environment["name"] if isinstance(environment, dict) else environment,
+                alone=group.get("group") if group.get("cancel-in-progress") is False else None,
+                unmerged=not triggers <= {"push", "workflow_dispatch"},
+                built="IMAGE: ${{ needs.build.outputs.image }}" in text,
+                asked=environment is not None,
+                rights=rights and [one for one, right in rights.items() if right != "read"],
+                minutes=job.get("timeout-minutes"),
+                text=text,
+            )
+
+
+def _gitlab(root: Path) -> Iterator[Job]:
+    whole = yaml.safe_load((root / GITLAB).read_text())
+    for name, job in whole.items():
+        if not isinstance(job, dict) or "script" not in job:
+            continue
+        while "extends" in job:
+            own = {key: value for key, value in job.items() if key != "extends"}
+            job = whole[job["extends"]] | own
+        job = whole["default"] | job
+        rules = job.get("rules", [{}])
+        earlier = set(whole["stages"][: whole["stages"].index(job["stage"])])
+        merged = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
+        yield Job(
+            name=name,
+            commands="\n".join(job["script"]),
+            before={one for one, other in whole.items() if _stage(other) in earlier},
+            environment=job.get("environment", {}).get("name"),
+            alone=job.get("resource_group"),
+            unmerged=not all(merged in rule.get("if", "").split(" && ") for rule in rules),
+            built='"$IMAGE"' in "".join(job["script"]),
+            asked=[(rule.get("when"), rule.get("allow_failure")) for rule in rules]
+            == [("manual", False)],
+            rights=[],
+            minutes=job.get("timeout"),
+            text=yaml.safe_dump(job),
+        )
+
+
+def _stage(job: Any) -> Any:
+    return job.get("stage") if isinstance(job, dict) else None
+
+
+def _all_before(name: str, needs: dict[str, set[str]]) -> set[str]:
+    """The jobs that have ended well when this one begins."""
+    return needs[name].union(*(_all_before(one, needs) for one in needs[name]))
 
 
 # ---- nothing is wrong in what is generated
@@ -335,7 +460,11 @@ def commands(root: Path) -> list[str]:
 @sets()
 @pytest.mark.parametrize(
     "check",
+<<<<<<< HEAD
     [compose_processes, dockerfile, example_environment, pipeline_commands, versions],
+=======
+    [delivery, dockerfile, example_environment, pipeline_commands, versions],
+>>>>>>> e61cb88 (Let the pipelines deliver: built once, released by digest, run one environment after the other)
     ids=lambda c: c.__name__,
 )
 def test_it_can_be_built(
@@ -527,10 +656,12 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
     github: [
         (GITHUB, "bin/ci", 'echo "${{ github.head_ref }}"', "template-injection"),
         (GITHUB, "setup-uv@20cfd1bf945f4377ade1205e4dbc17946fc9a30d", "setup-uv@v10", "unpinned"),
-        (GITHUB, "contents: read", "contents: everything", "contents"),
-        (GITHUB, "contents: read", "contents: write", "excessive-permissions"),
+        (ROLLBACK, "contents: read", "contents: everything", "contents"),
         (GITHUB, "github.event_name ==", "github.event_nam ==", "event_nam"),
-        (GITHUB, "branches: [main]", "branch: [main]", "branch"),
+        (DELIVER, "branches: [main]", "branch: [main]", "branch"),
+        (DELIVER, "production.outputs.release", "production.outputs.id", 'property "id"'),
+        (DELIVER, "    needs: check\n", "    needs: checks\n", "checks"),
+        (ROLLBACK, "type: environment", "type: place", "place"),
         (GITHUB, "check:\n    runs-on: ubuntu-24.04", "check:\n    runs-on: ubuntu", "ubuntu"),
         (".github/dependabot.yml", "system: docker", "system: dockr", "dockr"),
     ],
@@ -541,11 +672,79 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         (GITLAB, "stage: build", "stage: deploy", "deploy"),
     ],
     pipeline_commands: [
-        (GITHUB, "      - run: bin/ci\n", "", "the pipeline runs"),
+        (GITHUB, "      - run: bin/ci\n", "", "the job ci/check runs"),
         (GITHUB, "bin/setup", "bin/install", "bin/install"),
-        (GITLAB, "    - bin/ci\n", "", "the pipeline runs"),
-        (GITLAB, "$CI_COMMIT_SHA", "$CI_COMMIT_TAG", "CI_COMMIT_TAG"),
-        ("Dockerfile", "ARG REVISION=unknown", "ARG COMMIT=unknown", "ARG REVISION"),
+        (DELIVER, "bin/release production", "bin/release staging", "job release-production runs"),
+        (GITLAB, "    - bin/ci\n", "", "the job check runs"),
+        (GITLAB, 'bin/deploy "$PRODUCTION_RELEASE"', "kubectl apply", "job run-production runs []"),
+        (ROLLBACK, "bin/rollback", "bin/deploy", "the job rollback runs"),
+    ],
+    delivery: [
+        (DELIVER, "    needs: check\n", "", "build does not wait for ['check']"),
+        (DELIVER, "needs: [build, run-staging]", "needs: build", "not wait for ['run-staging']"),
+        (
+            DELIVER,
+            "    needs: release-production\n",
+            "    needs: build\n",
+            "not wait for ['release-pro",
+        ),
+        (DELIVER, "    environment: production\n", "    environment: staging\n", "is of staging"),
+        (DELIVER, "    environment: production\n", "", "is of None"),
+        (
+            DELIVER,
+            'URL }}"}\n    concurrency: {group: production',
+            'URL }}"}\n    concurrency: {group: prod',
+            "beside another of production",
+        ),
+        (DELIVER, "permissions: {}", "permissions: {contents: read}", "may write None"),
+        (ROLLBACK, "contents: read", "contents: write", "may write ['contents']"),
+        (ROLLBACK, "    timeout-minutes: 10\n", "", "may run for hours"),
+        (
+            ROLLBACK,
+            "    environment: ${{ inputs.environment }}\n",
+            "",
+            "rollback reads",
+        ),
+        (
+            ROLLBACK,
+            "cancel-in-progress: false",
+            "cancel-in-progress: true",
+            "may run beside another",
+        ),
+        (
+            GITHUB,
+            "      - run: bin/build",
+            '      - run: bin/build\n        env: {KEY: "${{ secrets.KEY }}"}',
+            "ci/build has ['secrets.KEY'] of None before the merge",
+        ),
+        (DELIVER, "  push:\n", "  pull_request_target:\n  push:\n", "of staging before the merge"),
+        (GITLAB, "stage: run-production", "stage: run-staging", "run-production does not wait"),
+        (GITLAB, "      allow_failure: false\n", "      allow_failure: true\n", "nobody is asked"),
+        (
+            GITLAB,
+            "environment: {name: production, action: prepare}\n  resource_group: production",
+            "environment: {name: production, action: prepare}",
+            "may run beside another",
+        ),
+        (
+            GITLAB,
+            'bin/release production "$IMAGE"',
+            'bin/release production "$OTHER"',
+            "takes another image",
+        ),
+        (
+            GITLAB,
+            'interruptible: false\n  rules:\n    - if: $DELIVERY == "on" &&',
+            'interruptible: false\n  rules:\n    - if: $DELIVERY == "on" ||',
+            "of staging before the merge",
+        ),
+        (
+            GITLAB,
+            "    - bin/setup\n",
+            '    - bin/setup\n    - cat "$CONFIG"\n',
+            "check has ['$CONFIG'] of None before the merge",
+        ),
+        (GITLAB, "  timeout: 15 minutes\n", "", "may run for hours"),
     ],
     kubernetes_schema: [
         (WEB, "failureThreshold: 60", "failureTreshold: 60", "failureTreshold"),

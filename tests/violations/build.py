@@ -1,6 +1,6 @@
 """V. Build, release, run: what runs is not what was built, or does not say its release."""
 
-from .violation import BASE, BEFORE_SERVING, HEALTH, LOGS, PIPELINE, WEB, Violation
+from .violation import BASE, BEFORE_SERVING, DELIVERY, HEALTH, LOGS, PIPELINE, WEB, Violation
 
 VIOLATIONS = [
     Violation(
@@ -80,6 +80,26 @@ VIOLATIONS = [
                 "      - run: kubectl apply --kustomize deploy/k8s/staging\n",
             )
         },
+        killed_by="V-5",
+    ),
+    Violation(
+        name="built-twice",
+        factor="V",
+        stands_for="an image for production that staging has not seen",
+        edits={
+            DELIVERY: (
+                "release=$(bin/release production ",
+                "IMAGE=$(bin/build --push | tail -n 1)\n"
+                "          release=$(bin/release production ",
+            )
+        },
+        killed_by="V-5",
+    ),
+    Violation(
+        name="untested",
+        factor="V",
+        stands_for="an image that goes out before its tests are done",
+        edits={DELIVERY: ("    needs: check\n", "")},
         killed_by="V-5",
     ),
     Violation(

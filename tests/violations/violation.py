@@ -60,6 +60,7 @@ WEBHOOK = f"{SOURCE}/invoices/webhook.py"
 SETTLE = f"{SOURCE}/invoices/jobs.py"
 BASE = "deploy/k8s/base"
 PIPELINE = ".github/workflows/ci.yml"
+DELIVERY = ".github/workflows/deliver.yml"
 
 # Where a patch of these files gets in.
 IMPORTS = "\nimport structlog\n"

@@ -12,7 +12,7 @@ TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
 PUSHES = r"\b(docker|podman|buildah)\b.*\bpush\b|--push\b|push['\"]?: True"
 DEPLOYS = r"\b(kubectl|helm|flyctl|heroku|bin/deploy|kustomize)\b"
 LAX = r"['\"](continue-on-error|allow_failure)['\"]: True|(pytest|bin/ci).*\|\|\s*(true|:)"
-COMMIT = r"(?i)GITHUB_SHA|github\.sha|CI_COMMIT_SHA|git rev-parse"
+COMMIT = r"(?i)GITHUB_SHA|github\.sha|CI_COMMIT_SHA|\brev-parse\b"
 MERGE = r"branches:\s*(\[|- )\s*(main|master)|CI_DEFAULT_BRANCH"
 FLOATS = re.compile(
     r"\buses:(?!\s*[\"']?(\.|\S+@[0-9a-f]{40}\b|\S+@sha256:))|:latest\b"
@@ -54,11 +54,19 @@ def pipelines_build_once(kit: Kit) -> str:
                 require(given, f"{job.where}: takes no digest")
             lax = name in tests and re.search(LAX, text[name])
             require(not lax, f"{job.where}: may fail and go on")
-            known = name not in builds or re.search(COMMIT, text[name])
+            known = name not in builds or re.search(COMMIT, text[name] + _modules(kit, text[name]))
             require(known, f"{job.where}: the image does not know its commit")
         builders, testers = [*builders, *builds], [*testers, *tests]
     require(builders and testers, f"jobs that build: {builders}, that test: {testers}")
     return f"{', '.join(testers)} tests, {', '.join(builders)} builds; every action is pinned"
+
+
+def _modules(kit: Kit, text: str) -> str:
+    """The modules that bin/build, if it is used, runs in the place of a shell."""
+    script = kit.root / "bin/build"
+    used = script.exists() and re.search(r"\bbin/build\b", text)
+    names = re.findall(r"\s-m (\w+)", script.read_text()) if used else []
+    return "\n".join(path.read_text() for name in names for path in kit.matching(f"{name}/*.py"))
 
 
 def _before(job: Job, found: dict[str, Job]) -> set[str]:

@@ -110,9 +110,13 @@ def lines(kit: Kit, *patterns: str) -> Iterator[tuple[str, str]]:
     for path in kit.matching(*patterns):
         if HERE.name in path.parts:
             continue
-        text = re.sub(r"(?m)(^|\s)#.*", "", path.read_text(errors="replace"))
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(uncommented(path).splitlines(), 1):
             yield at(kit, path, number), line
+
+
+def uncommented(path: Path) -> str:
+    """The text of a file without its comments, line for line."""
+    return re.sub(r"(?m)(^|\s)#.*", "", path.read_text(errors="replace"))
 
 
 def free_of(kit: Kit, pattern: re.Pattern[str], *patterns: str) -> int:
@@ -213,7 +217,7 @@ def _jobs(kit: Kit, path: Path, pipeline: dict[str, Any]) -> Iterator[Job]:
         steps += [step.get("run", "") for step in body.get("steps", [])]
         text = "\n".join(map(str, steps))
         scripts = [kit.root / word for word in text.split() if (kit.root / word).is_file()]
-        text = "\n".join([text, *(script.read_text(errors="replace") for script in scripts)])
+        text = "\n".join([text, *(uncommented(script) for script in scripts)])
         if gitlab and "needs" not in body:
             before = stages[: stages.index(stage[name])]
             after = {other for other in bodies if stage[other] in before}
