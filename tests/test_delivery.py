@@ -58,7 +58,10 @@ SAME = (
 def sets(**wanted: object) -> pytest.MarkDecorator:
     """The sets of the pairwise cover that have these answers."""
     found = [answers for answers in cases.pairwise() if wanted.items() <= answers.items()]
-    return pytest.mark.parametrize("answers", found, ids=cases.name)
+    # One process renders a set, once, for all its tests.
+    groups = [(one, cases.name(one)) for one in found]
+    marked = [pytest.param(one, id=it, marks=pytest.mark.xdist_group(it)) for one, it in groups]
+    return pytest.mark.parametrize("answers", marked)
 
 
 # ---- checks: what is wrong in a generated repository
