@@ -463,11 +463,7 @@ def _all_before(name: str, needs: dict[str, set[str]]) -> set[str]:
 @sets()
 @pytest.mark.parametrize(
     "check",
-<<<<<<< HEAD
-    [compose_processes, dockerfile, example_environment, pipeline_commands, versions],
-=======
-    [delivery, dockerfile, example_environment, pipeline_commands, versions],
->>>>>>> e61cb88 (Let the pipelines deliver: built once, released by digest, run one environment after the other)
+    [compose_processes, delivery, dockerfile, example_environment, pipeline_commands, versions],
     ids=lambda c: c.__name__,
 )
 def test_it_can_be_built(

@@ -1,7 +1,6 @@
 """What the queue does the same on RabbitMQ and Redis."""
 
 import asyncio
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,15 +17,11 @@ from invoiceflow.resources import Unavailable
 from tests.queueing import empty, put, working
 from tests.running import until
 
-LIBRARY: Any = next(
-    broker
-    for broker in queue_redis.Broker.__mro__
-    if broker.__module__.startswith("dramatiq.brokers.")
-)
-"""The library's broker under this service's."""
-
 WORKS: Any = getattr(queue_redis, "WorkerBroker", queue_redis.Broker)
 """The broker of a worker."""
+
+SENDS: Any = WORKS.__mro__[WORKS.__mro__.index(queue_dramatiq.Patient) + 1]
+"""The one below it, which tries only once."""
 
 seen: list[str] = []
 gate = asyncio.Event()
@@ -73,72 +68,6 @@ def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_dramatiq, "RETRY_SECONDS", 0)
 
 
-async def test_each_time_is_enqueued_once_however_many_clocks_ask(attached: Settings) -> None:
-    times: list[datetime] = []
-
-    def passed(last: datetime, now: datetime) -> list[datetime]:
-        return [time for time in times if last < time <= now]
-
-    async def ask(clocks: int) -> None:
-        tick = runner.Tick("0 0 1 1 *", strike)
-        await asyncio.gather(*(direct.due(tick, passed) for _ in range(clocks)))
-
-    async with working(attached):  # what other tests left
-        await until(lambda: empty(attached))
-    before = await waiting(attached)
-    times.append(datetime.now(UTC))
-    await ask(3)  # the first of them remembers the moment
-    assert await waiting(attached) == before
-    for _ in range(2):
-        times.append(datetime.now(UTC))
-    for _ in range(2):
-        await ask(5)
-    async with working(attached):
-        await until(lambda: seen == ["strike", "strike"])
-
-        async def all_done() -> bool:
-            return await waiting(attached) == before
-
-        await until(all_done)
-    assert seen == ["strike", "strike"]
-
-    times.append(datetime.now(UTC))
-    await ask(5)
-    async with working(attached):
-        await until(lambda: len(seen) == 3)
-
-
-def test_times_that_passed_while_no_clock_ran_are_made_up_for_within_limits() -> None:
-    def times(last: str, now: str) -> list[str]:
-        last_, now_ = (datetime.fromisoformat(f"2026-01-01T{time}Z") for time in (last, now))
-        return [f"{time:%H:%M}" for time in queue_dramatiq._times("*/4 * * * *", last_, now_)]
-
-    assert times("12:59", "13:03") == ["13:00"]
-    assert times("12:56", "13:04") == ["13:00", "13:04"]
-    assert times("11:00", "13:01") == ["12:52", "12:56", "13:00"]
-    assert times("13:00", "13:00") == []
-
-
-async def test_a_clock_goes_on_after_an_outage(
-    attached: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopping = asyncio.Event()
-    asked: list[runner.Tick] = []
-
-    async def due(tick: runner.Tick, times: object) -> None:
-        asked.append(tick)
-        if len(asked) == 1:
-            raise Unavailable("it")
-        stopping.set()
-
-    monkeypatch.setattr(direct, "due", due)
-    monkeypatch.setattr(runner, "TICKS", [runner.Tick("0 0 1 1 *", strike)])
-    with capture_logs() as lines:
-        await asyncio.wait_for(queue_redis.tick(attached, stopping), 30)
-    assert len(asked) == 2
-    assert "worker.interrupted" in {line["event"] for line in lines}
-
-
 async def test_a_worker_takes_no_more_than_it_runs(attached: Settings) -> None:
     before = await waiting(attached)
     for _ in range(3):
@@ -169,7 +98,7 @@ async def test_a_job_that_starts_frees_only_its_own_key(attached: Settings) -> N
 async def test_a_retry_that_cannot_be_sent_is_held_until_it_can(
     attached: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueue = LIBRARY.enqueue
+    enqueue = SENDS.enqueue
     failures = [RuntimeError("away"), OSError("away")]
 
     def fail(self: Broker, message: object, *, delay: int | None = None) -> object:
@@ -177,7 +106,7 @@ async def test_a_retry_that_cannot_be_sent_is_held_until_it_can(
             raise failures.pop()
         return enqueue(self, message, delay=delay)
 
-    monkeypatch.setattr(LIBRARY, "enqueue", fail)
+    monkeypatch.setattr(SENDS, "enqueue", fail)
     id = await put(stumble)
     with capture_logs() as lines:
         async with working(attached):

@@ -10,6 +10,7 @@ import pytest
 import redis as library
 from dramatiq.brokers.redis import DEFAULT_DEAD_MESSAGE_TTL
 from dramatiq.errors import ConnectionClosed
+from redis.asyncio.connection import AbstractConnection
 
 from invoiceflow import queue, queue_redis, redis, redis_jobs, runner
 from invoiceflow.config import Settings
@@ -73,9 +74,9 @@ def publish(
     return id
 
 
-async def take(broker: queue_redis.Broker, queue: str = QUEUE, *, silent: bool = True) -> Consumer:
+async def take(broker: queue_redis.Broker, *, silent: bool = True) -> Consumer:
     """Have what waits in hand, as a worker that falls silent, or that lives."""
-    consumer: Consumer = broker.consume(queue, 100)
+    consumer: Consumer = broker.consume(QUEUE, 100)
     assert next(consumer)
     if silent:
         async with redis.commands() as client:
@@ -84,19 +85,21 @@ async def take(broker: queue_redis.Broker, queue: str = QUEUE, *, silent: bool =
 
 
 async def at(place: str) -> list[dramatiq.Message[None]]:
-    """What waits in a queue or among the dead letters, in its order."""
+    """What waits, is held back or is a dead letter, in its order."""
     async with redis.commands() as client:
-        found = client.zrange(place, 0, -1) if place == DEAD else client.lrange(place, 0, -1)
+        found = client.lrange(place, 0, -1) if place == WAITING else client.zrange(place, 0, -1)
         ids: Any = await found
-        messages: Any = await client.hgetall(f"{place}.msgs")
+        messages: Any = await client.hgetall(f"{DEAD if place == DEAD else WAITING}.msgs")
     assert set(ids) <= set(messages)
     return [dramatiq.Message.decode(messages[id]) for id in ids]
 
 
 async def stored() -> dict[str, int]:
-    """How many messages each place stores, those in hand included."""
+    """How many messages each place stores, those in hand where they waited."""
     async with redis.commands() as client:
-        sizes = {place: await client.hlen(f"{place}.msgs") for place in (WAITING, DELAYED, DEAD)}
+        delayed = await client.zcard(DELAYED)
+        bodies, dead = [await client.hlen(f"{place}.msgs") for place in (WAITING, DEAD)]
+    sizes = {WAITING: bodies - delayed, DELAYED: delayed, DEAD: dead}
     return {place: size for place, size in sizes.items() if size}
 
 
@@ -132,24 +135,44 @@ async def test_the_job_of_a_dead_worker_is_given_to_others_but_not_for_ever(
     assert await left(broker) == ([], [])
     if place == DELAYED:
         # Apart from its neighbours, lest it kill the next worker before they are done.
-        assert rescued.options["eta"] > (time.time() + 3000) * 1000
-        assert rescued.queue_name == f"{QUEUE}.DQ"
+        async with redis.commands() as client:
+            due: Any = await client.zscore(DELAYED, rescued.options["redis_message_id"])
+        assert due > (time.time() + 3000) * 1000
+        assert rescued.queue_name == QUEUE
     else:
         await queue_redis._rescue_once(30)
         assert len(await at(DEAD)) == 1  # it is not old
 
 
-async def test_what_a_dead_worker_held_back_is_held_back_by_others_uncounted(
-    broker: queue_redis.Broker,
+async def test_what_was_held_back_waits_again_at_its_time_before_what_came_in_meanwhile(
+    broker: queue_redis.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(broker, delay=3_600_000, attempts=1)
-    (before,) = await at(DELAYED)
-    await take(broker, f"{QUEUE}.DQ")
-    assert await at(DELAYED) == []
-    await queue_redis._rescue_once(30)
+    held = publish(broker, delay=3_600_000)
+    due = publish(broker, delay=0, attempts=1)
+    other = publish(broker)
 
-    assert await at(DELAYED) == [before]
-    assert await left(broker) == ([], [])
+    def away_once() -> None:
+        monkeypatch.setattr(queue_redis, "commands", redis.commands)
+        raise Unavailable("redis")
+
+    async def released() -> bool:
+        return len(await at(WAITING)) == 2
+
+    monkeypatch.setattr(queue_redis, "commands", away_once)
+    releasing = asyncio.create_task(queue_redis._release())
+    await until(released)
+    releasing.cancel()
+    assert [message.message_id for message in await at(WAITING)] == [due, other]
+    assert [message.message_id for message in await at(DELAYED)] == [held]
+    taken = next(broker.consume(QUEUE, 100))
+    assert taken.message_id == due  # type: ignore[union-attr]
+    assert taken.options["attempts"] == 1  # type: ignore[union-attr]
+
+
+def test_no_worker_takes_what_is_held_back(broker: queue_redis.Broker) -> None:
+    broker.declare_queue(QUEUE)
+    assert broker.queues == {QUEUE}
+    assert broker.delay_queues == set()  # for each of them a worker would have a consumer
 
 
 async def test_the_job_of_a_living_worker_is_left_to_it(broker: queue_redis.Broker) -> None:
@@ -196,7 +219,7 @@ async def test_a_job_that_ends_while_it_is_rescued_is_not_run_again(
     message = next(consumer)
     rescued = queue_redis._rescued
 
-    def meanwhile(*arguments: Any) -> tuple[str, str, bytes]:
+    def meanwhile(*arguments: Any) -> tuple[str, str, int, bytes]:
         consumer.ack(message)
         return rescued(*arguments)
 
@@ -265,6 +288,29 @@ async def test_what_a_lost_answer_had_taken_is_rescued_though_its_worker_lives(
         (own,) = await client.smembers(hand)
         data: Any = await client.hget(f"{WAITING}.msgs", own)
     assert dramatiq.Message.decode(data).message_id == kept
+
+
+async def test_many_jobs_of_a_dead_worker_are_asked_for_as_often_as_one(
+    broker: queue_redis.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    send = AbstractConnection.send_packed_command
+
+    async def counted(self: AbstractConnection, command: Any, **options: Any) -> None:
+        sent.append(command)
+        await send(self, command, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    asked = []
+    for jobs in (1, 30):
+        for _ in range(jobs):
+            publish(broker)
+        await take(broker)
+        sent.clear()
+        await queue_redis._rescue_once(30)
+        asked.append(len(sent))
+    assert asked[0] == asked[1] > 0
+    assert await stored() == {DELAYED: 31}
 
 
 async def test_what_is_in_hand_without_a_message_is_forgotten(broker: queue_redis.Broker) -> None:

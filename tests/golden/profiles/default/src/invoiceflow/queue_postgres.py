@@ -19,7 +19,9 @@ from .config import Settings
 from .postgres import KEEPALIVE, transaction
 from .runner import DeadLetter, Depth, P, Task
 
-POLL_SECONDS = 2  # retries and late jobs are found by polling; new jobs announce themselves
+# What is tried again is found by polling; new jobs announce themselves. No longer than the shortest
+# delay before another attempt.
+POLL_SECONDS = 0.5
 NONE = "clock"  # a queue without jobs
 
 # The library's function aborts the caller's transaction if a key is taken.
@@ -68,8 +70,8 @@ class Backoff(retry.BaseRetryStrategy):
 
 
 def later(attempts: int) -> datetime:
-    """When to try again after so many attempts."""
-    return datetime.now(UTC) + timedelta(seconds=runner.later(attempts))
+    """From when on to look for it again after so many attempts: the look comes late enough."""
+    return datetime.now(UTC) + timedelta(seconds=runner.later(attempts) - POLL_SECONDS)
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
@@ -166,10 +168,9 @@ async def _rescue_once(app: procrastinate.App, silence: float) -> None:
         again = not runner.last(stalled.task_name, stalled.attempts + 1)
         try:
             if again:
-                # Behind its neighbours, lest it kill the next worker before they are done.
-                await app.job_manager.retry_job(
-                    stalled, retry_at=later(stalled.attempts), priority=stalled.priority - 1
-                )
+                # Apart from its neighbours, lest it kill the next worker before they are done; not
+                # behind what comes in meanwhile, which may never end.
+                await app.job_manager.retry_job(stalled, retry_at=later(stalled.attempts))
             else:
                 await app.job_manager.finish_job(stalled, jobs.Status.FAILED, delete_job=False)
         except exceptions.ConnectorException:

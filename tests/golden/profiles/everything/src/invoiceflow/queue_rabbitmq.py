@@ -19,8 +19,9 @@ from dramatiq.errors import ConnectionClosed
 
 from . import outbox, queue_dramatiq, runner
 from .config import Settings
-from .queue_dramatiq import Patient, in_thread, tick
+from .queue_dramatiq import Patient, in_thread
 from .runner import DeadLetter, Depth, Message, Send
+from .ticks import tick
 
 __all__ = ["dead_letters", "depth", "replay", "sending", "serve", "tick"]
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import PriorityQueue
 from threading import Condition, Thread
@@ -13,21 +12,19 @@ from typing import Any, TypeVar
 
 import dramatiq
 import structlog
-from croniter import croniter
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
-from . import direct, resources, runner
+from . import direct, runner
 from .config import Settings
 from .runner import DeadLetter, Message
 
 T = TypeVar("T")
 
-IDLE_MILLISECONDS = 500  # how long an idle thread takes to notice that it should stop
+IDLE_MILLISECONDS = 250  # how long it takes to notice what is due, or the word to stop
 MOVE_SECONDS = 5  # longest wait until what was put elsewhere is acknowledged where it was
 RETRY_SECONDS = 1
 TOGETHER_SECONDS = 0.003  # what was done quicker waits so long for others, to be acknowledged with
-MISSED = timedelta(minutes=10)  # a time that no clock saw for longer stays missed
 
 log = structlog.get_logger()
 
@@ -47,7 +44,8 @@ def again(message: Any) -> int | None:
     attempts = message.options["attempts"] = message.options.get("attempts", 0) + 1
     if runner.last(message.actor_name, attempts):
         return None
-    return int(runner.later(attempts - 1) * 1000)
+    # It is looked for where it is held back, then where it waits. No delay is shorter.
+    return int(runner.later(attempts - 1) * 1000) - 2 * IDLE_MILLISECONDS
 
 
 def patiently(id: str, function: Callable[[], T]) -> T:
@@ -249,26 +247,6 @@ async def serve(
         helper.cancel()
 
 
-async def tick(settings: Settings, stopping: asyncio.Event) -> None:
-    """Put jobs on the queue at their times until told to stop."""
-    if not await runner.reached(stopping):
-        return
-    log.info("worker.started", times=[cron for cron, _ in runner.TICKS])
-    while not stopping.is_set():
-        pause = timedelta(hours=1)
-        try:
-            for one in runner.TICKS:
-                await direct.due(one, partial(_times, one.cron))
-                now = datetime.now(UTC)
-                pause = min(pause, croniter(one.cron, now).get_next(datetime) - now)
-        except resources.Unavailable as error:
-            log.warning("worker.interrupted", reason=str(error))
-            pause = timedelta(seconds=RETRY_SECONDS)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause.total_seconds()):
-                await stopping.wait()
-
-
 async def in_thread(function: Callable[[], T]) -> T:
     """Run what blocks in a thread that does not hold the process when it ends."""
     loop = asyncio.get_running_loop()
@@ -288,14 +266,3 @@ async def in_thread(function: Callable[[], T]) -> T:
 
     Thread(target=run, daemon=True).start()
     return await done
-
-
-def _times(cron: str, last: datetime, now: datetime) -> list[datetime]:
-    """The times of a cron expression after the last one that was seen, up to now."""
-    times = croniter(cron, max(last, now - MISSED)).all_next(datetime)
-    passed = []
-    for time_ in times:
-        if time_ > now:
-            break
-        passed.append(time_)
-    return passed

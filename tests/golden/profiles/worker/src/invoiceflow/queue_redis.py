@@ -20,29 +20,39 @@ from redis.retry import Retry
 
 from . import direct, queue_dramatiq, redis_jobs, runner
 from .config import Settings
-from .queue_dramatiq import Patient, again, dead_letter, tick
+from .queue_dramatiq import Patient, again, dead_letter
 from .redis import commands
 from .redis_jobs import NAMESPACE, QUEUE, WAITING
 from .resources import Unavailable
 from .runner import DeadLetter, Depth, Send
+from .ticks import tick
 
 __all__ = ["dead_letters", "depth", "replay", "sending", "serve", "tick"]
 
 ANSWER_SECONDS = 5
 
 HEARTBEATS = f"{NAMESPACE}:__heartbeats__"
+BODIES = f"{WAITING}.msgs"
+"""What waits, is held back or in hand."""
 DELAYED = dq_name(WAITING)
+"""What is held back, by the time until when; in no hand, so that no worker dies with it."""
 DEAD = xq_name(WAITING)
 
-# Move a message from what a dead worker had in hand to where it waits again, or to the dead
+# Move a message from what a dead worker had in hand to where it is held back, or to the dead
 # letters, whole or not at all.
 RESCUE = """
 if redis.call('srem', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('hdel', KEYS[2], ARGV[1])
-redis.call('hset', KEYS[3] .. '.msgs', ARGV[1], ARGV[2])
-if ARGV[3] == '' then redis.call('rpush', KEYS[3], ARGV[1])
-else redis.call('zadd', KEYS[3], ARGV[3], ARGV[1]) end
+redis.call('zadd', KEYS[3], ARGV[3], ARGV[1])
+redis.call('hset', KEYS[4], ARGV[1], ARGV[2])
 return 1
+"""
+# Let what was held back wait again, before what came in meanwhile.
+RELEASE = """
+for _, own in ipairs(redis.call('zrangebyscore', KEYS[1], '-inf', ARGV[1], 'limit', 0, 1000)) do
+    redis.call('zrem', KEYS[1], own)
+    redis.call('lpush', KEYS[2], own)
+end
 """
 # Forget what is done, unless another has it by now.
 ACKNOWLEDGE = """
@@ -71,7 +81,27 @@ class Client(redis.Redis):
             raise redis.ConnectionError(str(error)) from error
 
 
-class Broker(Patient, RedisBroker):
+class Holding(RedisBroker):
+    """dramatiq's, but for what is held back: its workers would keep that in their memory."""
+
+    def declare_queue(self, queue_name: str) -> None:
+        self.queues.add(queue_name)
+        self.emit_after("declare_queue", queue_name)
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        if delay is None:
+            return super().enqueue(message)
+        own = str(uuid.uuid4())
+        message = message.copy(options={"redis_message_id": own})
+        self.emit_before("enqueue", message, delay)
+        with self.client.pipeline() as pipe:  # both or none
+            pipe.hset(BODIES, own, message.encode())
+            pipe.zadd(DELAYED, {own: int(time.time() * 1000) + delay})
+            pipe.execute()
+        return message
+
+
+class Broker(Patient, Holding):
     """dramatiq's, with a rescue of its own, which counts how often a job's worker died."""
 
     def __init__(self, settings: Settings) -> None:
@@ -99,10 +129,10 @@ class Broker(Patient, RedisBroker):
         hands = defaultdict(list)
         for message in messages:
             name = message.consumer.broker.broker_id
-            hands[_hand(name, WAITING)].append(message.options["redis_message_id"])
+            hands[_hand(name)].append(message.options["redis_message_id"])
         async with commands() as client:
             for hand, own in hands.items():
-                await client.eval(ACKNOWLEDGE, 2, hand, f"{WAITING}.msgs", *own)
+                await client.eval(ACKNOWLEDGE, 2, hand, BODIES, *own)
         for message in messages:
             message.consumer.queued_message_ids.discard(message.message_id)
 
@@ -114,7 +144,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Run jobs until told to stop."""
     if await runner.reached(stopping):
         broker = Broker(settings)
-        beside = [_rescue(settings), _beat(settings, broker)]
+        beside = [_rescue(settings), _release(), _beat(settings, broker)]
         await queue_dramatiq.serve(settings, stopping, broker, QUEUE, beside)
 
 
@@ -149,7 +179,7 @@ async def replay(_: Settings, ids: list[str]) -> int:
 async def depth(_: Settings) -> Depth:
     async with commands() as client, client.pipeline(transaction=False) as pipe:
         pipe.llen(WAITING)
-        pipe.hlen(f"{DELAYED}.msgs")
+        pipe.zcard(DELAYED)
         pipe.zcard(DEAD)
         waiting, delayed, dead = await pipe.execute()
     return Depth(await direct.waiting() + waiting + delayed, dead)
@@ -180,37 +210,48 @@ async def _rescue_once(silence: float) -> None:
     now = int(time.time() * 1000)
     async with commands() as client:
         silent: Any = await client.zrangebyscore(HEARTBEATS, 0, now - int(silence * 1000))
-        for name in silent:
-            for queue in (WAITING, DELAYED):
-                hand = _hand(name.decode(), queue)
-                for own in await client.smembers(hand):
-                    data: Any = await client.hget(f"{queue}.msgs", own)
-                    if data is None:
-                        await client.srem(hand, own)
-                        continue
-                    to, score, data = _rescued(queue, data, now)
-                    await client.eval(RESCUE, 3, hand, f"{queue}.msgs", to, own, data, score)
-            await client.zrem(HEARTBEATS, name)
         old: Any = await client.zrangebyscore(DEAD, 0, now - DEFAULT_DEAD_MESSAGE_TTL)
         if old:
             await client.zrem(DEAD, *old)
             await client.hdel(f"{DEAD}.msgs", *old)
+    for name in silent:
+        hand = _hand(name.decode())
+        # All that it had at once: a command each would take longer than the commands may.
+        async with commands() as client:
+            owns: Any = list(await client.smembers(hand))
+            found: Any = await client.hmget(BODIES, owns) if owns else []
+            async with client.pipeline(transaction=False) as pipe:
+                for own, data in zip(owns, found, strict=True):
+                    if data is None:
+                        pipe.srem(hand, own)
+                        continue
+                    to, bodies, score, data = _rescued(data, now)
+                    pipe.eval(RESCUE, 4, hand, BODIES, to, bodies, own, data, score)
+                await pipe.execute()
+            await client.zrem(HEARTBEATS, name)
 
 
-def _hand(name: str, queue: str) -> str:
-    """What the consumer of this name has taken from a queue."""
-    return f"{NAMESPACE}:__acks__.{name}.{queue.removeprefix(NAMESPACE + ':')}"
+async def _release() -> None:
+    """Let others take what was held back until now."""
+    while True:
+        with suppress(Unavailable):
+            async with commands() as client:
+                await client.eval(RELEASE, 2, DELAYED, WAITING, int(time.time() * 1000))
+        await asyncio.sleep(queue_dramatiq.IDLE_MILLISECONDS / 1000)
 
 
-def _rescued(queue: str, data: bytes, now: int) -> tuple[str, str, bytes]:
-    """Where a dead worker's message goes, with which score, and how it reads there."""
-    if queue == DELAYED:
-        return DELAYED, "", data
+def _hand(name: str) -> str:
+    """What the consumer of this name has taken."""
+    return f"{NAMESPACE}:__acks__.{name}.{QUEUE}"
+
+
+def _rescued(data: bytes, now: int) -> tuple[str, str, int, bytes]:
+    """Where a dead worker's message goes, and its body, by which time, and how it reads there."""
     job = dramatiq.Message.decode(data)
     delay = again(job)
     event = "job.failed" if delay is None else "job.rescued"
     log.warning(event, job=job.actor_name, job_id=job.message_id)
     if delay is None:
-        return DEAD, str(now), job.encode()
+        return DEAD, f"{DEAD}.msgs", now, job.encode()
     # Apart from its neighbours, lest it kill the next worker before they are done.
-    return DELAYED, "", job.copy(queue_name=dq_name(QUEUE), options={"eta": now + delay}).encode()
+    return DELAYED, BODIES, now + delay, job.encode()
