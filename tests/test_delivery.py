@@ -567,6 +567,7 @@ def test_a_release_on_a_cluster_is_its_overlay_with_one_image_and_its_own_secret
     assert sorted(one["kind"] for one in made) == sorted(one["kind"] for one in plain)
     for pod in [one["spec"]["template"] for one in made if "template" in one.get("spec", {})]:
         assert pod["metadata"]["annotations"] == {"delivery/release": release}
+        assert pod["metadata"]["labels"]["app.kubernetes.io/version"] == release
         [container] = pod["spec"]["containers"]
         assert container["image"] == image
         [used] = [one["secretRef"] for one in container["envFrom"] if "secretRef" in one]

@@ -1,6 +1,6 @@
 """I. Codebase: what runs does not say which commit it is."""
 
-from .violation import HEALTH, LOGS, MAIN, PIPELINE, WEB, Violation
+from .violation import DELIVERY, HEALTH, LOGS, MAIN, WEB, Violation
 
 VIOLATIONS = [
     Violation(
@@ -58,7 +58,7 @@ VIOLATIONS = [
         name="staging-branch",
         factor="I",
         stands_for="a branch whose merge is what reaches staging",
-        edits={PIPELINE: ("branches: [main]", "branches: [main, staging]")},
+        edits={DELIVERY: ("branches: [main]", "branches: [main, staging]")},
         killed_by="I-4",
     ),
 ]
