@@ -299,8 +299,10 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="story-")))
         story = Story(folder, stack)
-        stack.callback(story.clean)
-        told(story)
+        try:
+            told(story)
+        finally:
+            story.clean()  # before the network goes, which its containers are on
         text = "\n".join(story.lines)
         head = HEAD.format(cores=os.cpu_count(), transcript=text)
         (ROOT / "docs/story.md").write_text(head)
