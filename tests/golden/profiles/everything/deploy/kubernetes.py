@@ -25,6 +25,7 @@ from .ledger import Ledger, Record
 from .project import ROOT, Failed, Refused, say
 
 COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
 NAME = "app.kubernetes.io/name"
 # Applied before the migration, which needs them; nothing of them takes traffic.
 EARLY = {"ConfigMap", "Namespace", "NetworkPolicy", "Secret", "ServiceAccount"}
@@ -295,6 +296,7 @@ class Kubernetes:
                 "resources": [os.path.relpath(self.overlay, Path(folder).resolve())],
                 "images": [{"name": project.image(), "newName": name, "digest": digest}],
                 "commonAnnotations": {"delivery/release": release},
+                "labels": [{"includeTemplates": True, "pairs": {VERSION: release}}],
                 "patches": [{"target": job, "options": options, "patch": json.dumps([rename])}],
             }
             (Path(folder) / "kustomization.yaml").write_text(json.dumps(own))
