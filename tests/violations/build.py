@@ -1,8 +1,68 @@
 """V. Build, release, run: what runs is not what was built, or does not say its release."""
 
-from .violation import BASE, BEFORE_SERVING, DELIVERY, HEALTH, LOGS, PIPELINE, WEB, Violation
+from .violation import (
+    BASE,
+    BEFORE_SERVING,
+    DELIVERY,
+    DEPLOY,
+    HEALTH,
+    LOGS,
+    PIPELINE,
+    WEB,
+    Violation,
+)
 
 VIOLATIONS = [
+    Violation(
+        name="loose-build",
+        factor="V",
+        stands_for="an image of whatever lies in somebody's checkout",
+        edits={
+            f"{DEPLOY}/project.py": (
+                "    if changed:\n",
+                "    if changed and not revision:\n",
+            )
+        },
+        killed_by="V-2",
+    ),
+    Violation(
+        name="values-in-record",
+        factor="V",
+        stands_for="a record that tells everybody the password",
+        edits={
+            f"{DEPLOY}/release.py": (
+                "        settings=sorted(given),\n",
+                '        settings=[f"{name}={value}" for name, value in given.items()],\n',
+            )
+        },
+        killed_by="V-3",
+    ),
+    Violation(
+        name="promoted-unseen",
+        factor="V",
+        stands_for="an image in production that staging never had",
+        edits={
+            f"{DEPLOY}/release.py": (
+                "    if before and not without_staging and not _released(before, image):\n",
+                "    if before and not without_staging and not Ledger(before).records():\n",
+            )
+        },
+        killed_by="V-3",
+    ),
+    Violation(
+        name="rollback-migrates",
+        factor="V",
+        stands_for="a way back that runs the former release's migrations again",
+        edits={
+            f"{DEPLOY}/rollout.py": (
+                "    with target.ledger.locked():\n        _replace(target, record)\n"
+                "    if dry_run:\n",
+                "    with target.ledger.locked():\n        target.migrate(record)\n"
+                "        _replace(target, record)\n    if dry_run:\n",
+            )
+        },
+        killed_by="V-4",
+    ),
     Violation(
         name="build-at-run",
         factor="V",

@@ -169,7 +169,7 @@ def overlays_differ_in_numbers(kit: Kit) -> str:
         require(set(overlay) <= OVERLAY, f"{where}: {sorted(set(overlay) - OVERLAY)}")
         for one in overlay.get("images", []):
             require({*one} == {"name", "digest"}, f"{where}: {one} is no digest")
-        for patch in overlay.get("patches", []):
+        for patch in overlay.get("patches") or []:
             read = yaml.safe_load(patch.get("patch") or (path.parent / patch["path"]).read_text())
             strange = sorted(set(_leaves(read)) - NUMBERS)
             require(not strange, f"{where}: a patch of {strange}")

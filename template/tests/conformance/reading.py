@@ -289,9 +289,9 @@ def counts(kit: Kit, pod: Pod) -> list[int]:
             scaled, key = one, "minReplicas"
     found = [scaled["spec"].get(key, 1)]
     for path, documents in kit.documents("deploy/*kustomization.yaml").items():
-        named = documents[0].get("replicas", [])
+        named = documents[0].get("replicas") or []
         found += [one["count"] for one in named if one["name"] == made["metadata"]["name"]]
-        for patch in documents[0].get("patches", []):
+        for patch in documents[0].get("patches") or []:
             text = patch.get("patch") or (path.parent / patch["path"]).read_text()
             said = yaml.safe_load(text)
             if isinstance(said, list) and _meant(patch.get("target", {}), scaled):
