@@ -218,6 +218,8 @@ async def test_an_outage_ends_without_a_restart(
         await between.open()
         await asyncio.to_thread(process.event, "job.done", job_id=hung)
 
+        # What was done and could not be acknowledged comes once more.
+        await until(lambda: empty(attached))
         assert await asyncio.to_thread(process.stop) == 0
 
 
