@@ -81,7 +81,9 @@ def test_nothing_of_the_template_language_is_left(trees: dict[str, dict[str, str
         for tree in trees.values()
         for name, text in tree.items()
     }
-    assert {found for found in left if len(found) > 1} == set()
+    # Not rendered, and full of what the container engine's own templates look like.
+    engine = re.compile(r"deploy/\w+\.py|tests/(delivering|test_delivery)\.py")
+    assert {one for one in left if len(one) > 1 and not engine.fullmatch(one[0])} == set()
 
 
 def test_no_host_of_a_package_registry_is_named(
