@@ -255,6 +255,11 @@ def run(command: list[str], cwd: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """That of a developer, without what belongs to this repository."""
-    ours = ("PYTHON", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "PYTEST")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    """That of a developer, without what belongs to this repository or to a pipeline.
+
+    With CI set, bin/setup refuses the lock that `uv sync` has yet to complete.
+    """
+    ours = ("CI", "PYTHON", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "PYTEST")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    # The kit looks for uv; the one of this repository is beside its interpreter.
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
