@@ -49,9 +49,9 @@ def test_every_factor_has_violations_of_its_own_name() -> None:
 
 # On each flavor some, of different factors; bin/violations tries them all.
 TRIED = {
-    "both": ["live-needs-db", "looks-first", "renamed-column"],
-    "api": ["api-default-db"],
-    "worker": ["worker-dotenv"],
+    "both": ["live-needs-db", "looks-first", "no-skip-locked", "renamed-column"],
+    "api": ["api-default-db", "api-number-in-ram", "api-hard-exit", "api-print"],
+    "worker": ["worker-dotenv", "worker-redis-hardcoded", "worker-ignores-term"],
 }
 
 

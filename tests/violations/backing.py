@@ -17,6 +17,19 @@ VIOLATIONS = [
         answers={"services": ["postgres", "redis"]},
     ),
     Violation(
+        name="asleep-after-outage",
+        factor="IV",
+        stands_for="a pool that tries again at ever longer intervals",
+        edits={
+            QUEUE: (
+                "            timeout=settings.database_timeout_seconds,\n"
+                "            reconnect_timeout=settings.database_timeout_seconds,\n",
+                "",
+            )
+        },
+        killed_by="IV-2",
+    ),
+    Violation(
         name="connect-once",
         factor="IV",
         stands_for="never connects again",

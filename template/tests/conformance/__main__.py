@@ -76,8 +76,10 @@ async def run_all(checks: list[Check], kit: Kit) -> list[Result]:
             verdict, evidence = await run(check, kit)
             return Result(check, verdict, evidence, time.monotonic() - began)
 
+    slow_first = sorted(checks, key=lambda check: check.fast)
     async with kit.stack:
-        return list(await asyncio.gather(*map(one, checks)))
+        results = await asyncio.gather(*map(one, slow_first))
+    return sorted(results, key=lambda result: checks.index(result.check))
 
 
 async def run(check: Check, kit: Kit) -> tuple[str, str]:

@@ -5,11 +5,12 @@ import time
 
 from .catalogue import check, require
 from .factor_06_processes_live import same
-from .kit import SOON, Kit
+from .kit import SOON, Kit, peers
 from .platform import Client, Deploy, Process, until
 
 MARGIN_SECONDS = 5  # of a machine that is busy
 OUTAGE_SECONDS = 35  # longer than most clients wait for a connection before they give up
+BACK_SECONDS = 20  # less than who tries again at ever longer intervals sleeps after that
 
 
 @check("IV-1", 32, 33, 34, 125)
@@ -25,6 +26,9 @@ async def swapped(kit: Kit) -> str:
         for pipes in (told.deploy.pipes, deploy.pipes):
             for name, at in pipes.items():
                 require(at.connections, f"nobody connected to where {name} says")
+        for process in deploy.alive:
+            strange = peers(process.pid) - deploy.named
+            require(not strange, f"{process.type} talks to port {strange}, which no variable names")
     require(kit.tree() == before, "files of the service changed meanwhile")
     used = ", ".join(deploy.pipes) or "none to attach"
     return f"{used}: the same story on two sets of servers, {client.kills} restarts of everything"
@@ -56,7 +60,7 @@ async def outage(kit: Kit) -> str:
                 for probe in ("/livez", "/readyz"):
                     code = (await web.get(probe)).status_code
                     require(code == 200, f"{probe} in an outage: {code}")
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
         await deploy.mend()
         await well_again(kit, deploy, started)
     return f"{len(started)} processes lived, {refused} requests got 503, all well afterwards"
@@ -79,11 +83,12 @@ async def well_again(kit: Kit, deploy: Deploy, started: list[Process]) -> None:
             answers = await kit.touch(web)
             return all(answer.status_code < 500 for answer in answers.values())
 
-        await until(back, "its requests are answered again")
+        await until(back, "its requests are answered again", BACK_SECONDS)
     if kit.offered("enqueue") and "worker" in kit.procfile:
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, 2)
-        await until(lambda: kit.offered("done")(client, about), "a job is done again")
+        done = kit.offered("done")
+        await until(lambda: done(client, about), "a job is done again", BACK_SECONDS)
     gone = [f"{one.type}: {one.tail()}" for one in started if not one.alive]
     require(not gone, f"ended meanwhile: {gone}")
 

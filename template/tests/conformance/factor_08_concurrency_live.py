@@ -3,13 +3,15 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Sequence
 
 from .catalogue import check, require
 from .kit import Kit
 from .platform import Client, Process, until
 
 WATCH_SECONDS = 2
-JOBS = 16
+JOBS = 16  # at once
+ALL = JOBS + 8  # the others one by one
 
 
 @check("VIII-2", 54, 86, needs=("web", "worker", "story.enqueue"))
@@ -40,6 +42,9 @@ async def shared(kit: Kit) -> str:
         )
         await until(lambda: kit.offered("done")(client, about), f"{JOBS} jobs by two workers")
         deploy.slow(0)
+        for number in range(JOBS + 1, ALL + 1):  # both are idle, and reach for it at once
+            await kit.offered("enqueue")(client, 1)
+            await finished(workers, number)
         await asyncio.gather(*(worker.stop() for worker in workers))
         each = [worker.jobs("job.done") for worker in workers]
         ids = [id for done in each for id in done]
@@ -47,8 +52,17 @@ async def shared(kit: Kit) -> str:
         most = max(in_hand(worker) for worker in workers)
         require(most == 1, f"a worker that may run one job at a time ran {most}")
         require(all(each), f"one worker was idle: {[len(done) for done in each]} jobs")
-        require(len(ids) >= JOBS, f"{len(ids)} of {JOBS} jobs are in the log")
-    return f"{JOBS} jobs: {' and '.join(str(len(done)) for done in each)}, each once"
+        require(len(ids) >= ALL, f"{len(ids)} of {ALL} jobs are in the log")
+    return f"{ALL} jobs: {' and '.join(str(len(done)) for done in each)}, each once"
+
+
+async def finished(workers: Sequence[Process], number: int) -> None:
+    """Wait until this is how many jobs these workers have done."""
+
+    def done() -> bool:
+        return sum(len(worker.jobs("job.done")) for worker in workers) >= number
+
+    await until(done, f"{number} jobs by {len(workers)} workers")
 
 
 def in_hand(worker: Process) -> int:

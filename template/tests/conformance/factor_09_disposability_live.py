@@ -15,10 +15,11 @@ from .platform import Client, Process, until
 READY_SECONDS = 5
 READY_CPU_SECONDS = 3
 SLOW = 0.4  # seconds until a backing service answers a worker that is to be killed
+BRISK = 0.1  # until it has begun a job
 MOMENTS = (0.5, 1.5, 2.5, 3.5)  # of its job, in answers: it is acknowledged by one of them
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
-KILLS = 3
+KILLS = 2
 IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
 
 
@@ -137,7 +138,7 @@ async def rolling(kit: Kit) -> str:
 
 
 STALE_SECONDS = 1.0
-PAUSE_SECONDS = 0.01  # of a visitor: it is no load test
+PAUSE_SECONDS = 0.025  # of a visitor: it is no load test
 
 
 def rollout(kit: Kit) -> dict[str, float]:
@@ -160,11 +161,12 @@ async def crash(kit: Kit) -> str:
         await deploy.up(*kit.serving_but("worker"))
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, 12)
-        deploy.slow(SLOW)
         interrupted = set()
         for answers in MOMENTS:
+            deploy.slow(BRISK)
             victim = await deploy.start("worker")
             await victim.begins(1)
+            deploy.slow(SLOW)
             await asyncio.sleep(answers * SLOW)
             await victim.kill()
             interrupted |= {*victim.jobs("job.started")} - {*victim.jobs("job.done")}

@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +30,7 @@ Made = TypeVar("Made")
 
 FORMER = "former release"
 LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
+LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 
 
 @dataclass
@@ -293,22 +294,42 @@ def digests(folder: Path, files: list[Path]) -> dict[str, str]:
 
 def sockets(pid: int) -> set[str]:
     """Where a process listens: address and port in hexadecimal, as /proc has them, or a file."""
-    found = set()
-    own = set()
-    for one in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            own.add(str(one.readlink()))
-        except OSError:
-            continue  # closed meanwhile
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
-                found.add(words[1])
+    found = {here for here, _ in own_sockets(pid, LISTENS_TCP)}
+    numbers = inodes(pid)
     for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]:
         words = line.split()
-        if words[3] == LISTENS and f"socket:[{words[6]}]" in own:
+        if words[3] == LISTENS and words[6] in numbers:
             found.add(f"unix:{''.join(words[7:]).replace(':', '_')}")
+    return found
+
+
+def peers(pid: int) -> set[int]:
+    """The ports to which a process has opened connections."""
+    listening = {here.rpartition(":")[2] for here, _ in own_sockets(pid, LISTENS_TCP)}
+    return {
+        int(there.rpartition(":")[2], 16)
+        for here, there in own_sockets(pid, CONNECTED)
+        if here.rpartition(":")[2] not in listening
+    }
+
+
+def own_sockets(pid: int, state: str) -> list[tuple[str, str]]:
+    """The TCP sockets of a process that are in this state: both ends, as /proc has them."""
+    numbers = inodes(pid)
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    return [(one[1], one[2]) for one in lines if one[3] == state and one[9] in numbers]
+
+
+def inodes(pid: int) -> set[str]:
+    """The numbers of the sockets that a process holds."""
+    found = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.add(str(one.readlink()).removeprefix("socket:[").removesuffix("]"))
     return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from httpx2 import AsyncClient, Limits, Response, TransportError
 
@@ -290,6 +291,13 @@ class Deploy:
     def of(self, type: str) -> list[Process]:
         return [one for one in self.alive if one.type == type]
 
+    @property
+    def named(self) -> set[int]:
+        """The ports of all URLs that a process is given."""
+        urls = self.environment | {name: at.url for name, at in self.pipes.items()}
+        parts = [urlsplit(url) for url in urls.values() if "://" in url]
+        return {one.port or (443 if one.scheme == "https" else 80) for one in parts}
+
     async def used(self) -> None:
         """Wait until every backing service has been asked, unless nobody asks it."""
         with suppress(Broken):
@@ -335,6 +343,7 @@ class Balancer:
     def __init__(self, deploy: Deploy) -> None:
         self.deploy = deploy
         self.turns = itertools.count()
+        self.seen: set[Process] = set()  # to be ready
         self.last: Process | None = None
         self.fixed: Process | None = None  # takes every request, ready or not
 
@@ -349,7 +358,8 @@ class Balancer:
             return None
         one = webs[next(self.turns) % len(webs)]
         with suppress(TransportError):
-            if (await one.get("/readyz")).status_code == 200:
+            if one in self.seen or (await one.get("/readyz")).status_code == 200:
+                self.seen.add(one)
                 return one
         return None
 
@@ -377,7 +387,7 @@ class Client:
         self.transcript: list[str] = []
         self.request_ids: list[str] = []  # of the answers
         self.headers: dict[str, str] = {}
-        self.kills = 0
+        self.kills = self.steps = 0
         self._ids: dict[str, str] = {}
 
     async def ask(self, status: int, method: str, path: str, **more: Any) -> Response:
@@ -413,12 +423,14 @@ class Client:
         return "\n".join(console.lines)
 
     async def disturb(self) -> None:
-        """Here a telling may kill the web process that answered last, and a worker, or all."""
+        """Here a telling may kill the web process that answered last, and a worker, or all of both
+        at every other step."""
         if not self.disturbing:
             return
         victims = [self.balancer.last, *self.deploy.of("worker")[:1]]
         if self.all_at_once:
-            victims = list(self.deploy.alive)
+            self.steps += 1
+            victims = [*self.deploy.of("web"), *self.deploy.of("worker")] * (self.steps % 2)
         for victim in victims:
             if victim and victim.alive:
                 await victim.kill()
