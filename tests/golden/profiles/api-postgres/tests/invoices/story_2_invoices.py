@@ -12,7 +12,8 @@ def new(customer: str) -> dict[str, object]:
 
 
 async def tell(client: Client) -> None:
-    invoice = (await client.ask(201, "POST", "/invoices", json=new("Ada"))).json()["id"]
+    for customer in ("Ada", "Grace", "Ada"):
+        invoice = (await client.ask(201, "POST", "/invoices", json=new(customer))).json()["id"]
     await client.disturb()
     for _ in range(3):
         await client.ask(200, "GET", f"/invoices/{invoice}")

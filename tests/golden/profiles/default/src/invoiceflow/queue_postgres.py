@@ -193,6 +193,10 @@ async def _work(settings: Settings, stopping: asyncio.Event, queues: list[str] |
             kwargs=KEEPALIVE,
             min_size=1,
             max_size=settings.database_pool_size,
+            # The pool tries again at ever longer intervals, and is asleep when the database is
+            # back. So it gives up early, and who waits here finds out within a second.
+            timeout=settings.database_timeout_seconds,
+            reconnect_timeout=settings.database_timeout_seconds,
         )
         try:
             with app.replace_connector(connector):
