@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from . import durability, making, queue, running
+from . import durability, making, queue, rolling, running
 
 BENCHMARKS = {
     "copy": making.copy,
@@ -14,7 +14,8 @@ BENCHMARKS = {
     "drain": running.drain,
 }
 
-PROGRAMS = {"durability": durability.main, "queue": queue.main}  # with arguments of their own
+# With arguments of their own.
+PROGRAMS = {"durability": durability.main, "queue": queue.main, "roll": rolling.main}
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing that was started stays
 if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
