@@ -95,7 +95,7 @@ VIOLATIONS = [
         name="frozen-image",
         factor="II",
         stands_for="an image from a lock that nobody compared with the manifest",
-        edits={"Dockerfile": ("uv sync --locked --no-editable", "uv sync --frozen --no-editable")},
+        edits={"Dockerfile": ("--locked --no-dev --no-editable", "--frozen --no-dev --no-editable")},
         killed_by="II-2",
     ),
 ]

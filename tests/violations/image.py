@@ -21,7 +21,7 @@ VIOLATIONS = [
         name="tools-in-image",
         factor="II",
         stands_for="the developers' packages in production",
-        edits={"Dockerfile": ("    UV_NO_DEV=1 \\\n", "")},
+        edits={"Dockerfile": ("--locked --no-dev --no-editable", "--locked --no-editable")},
         killed_by="II-5",
     ),
     Violation(
