@@ -23,7 +23,7 @@ NAMES = re.compile(r"^(\w+)=", re.MULTILINE)  # of variables, in .env.example
 PARTS = {
     "UV_PROJECT": "the service",
     "COPY /app": "its packages",
-    "compileall": "the standard library's bytecode",
+    "sysconfig": "the standard library's bytecode",
 }
 
 
