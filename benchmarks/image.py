@@ -38,7 +38,7 @@ def image() -> Iterator[Row]:
             yield "An image, without a layer from before", "", seconds(*build, "--no-cache")
             yield "The same again", "", seconds(*build)
             routes = service / f"src/{PACKAGE}/routes.py"
-            routes.write_text(f"{routes.read_text()}\n# A line more.\n")
+            routes.write_text(f"{routes.read_text()}# {name}\n")  # as no build before had it
             yield "After a change of one line of code", "", seconds(*build)
             yield "Its size, in MB", "", size(name)
             example = (service / ".env.example").read_text()
