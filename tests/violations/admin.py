@@ -3,6 +3,8 @@
 from .violation import (
     BASE,
     BEFORE_SERVING,
+    DELIVERY,
+    DEPLOY,
     POSTGRES,
     QUEUE,
     RELEASE,
@@ -16,6 +18,57 @@ UPGRADE = '            command.upgrade(config, "heads")\n'
 CONSOLE = f"{SOURCE}/console.py"
 
 VIOLATIONS = [
+    Violation(
+        name="migrates-last",
+        factor="XII",
+        stands_for="a deploy that migrates under its new processes",
+        edits={
+            f"{DEPLOY}/rollout.py": (
+                '        _replace(target, record)\n    say(f"{record.environment} runs',
+                '        target.migrate(record)\n    say(f"{record.environment} runs',
+                "            target.migrate(record)\n        except (Failed",
+                "            _replace(target, record)\n        except (Failed",
+            )
+        },
+        killed_by="XII-9",
+    ),
+    Violation(
+        name="script-by-hand",
+        factor="XII",
+        stands_for="a script by which data is repaired in production",
+        edits={"bin/repair": ("", "#!/bin/sh\nkubectl exec deploy/web -- python -c 'repair()'\n")},
+        killed_by="XII-8",
+    ),
+    Violation(
+        name="runner-migrates",
+        factor="XII",
+        stands_for="a migration from wherever the pipeline runs",
+        edits={
+            DELIVERY: (
+                "  run-staging:\n",
+                "  migrate:\n    runs-on: ubuntu-24.04\n    timeout-minutes: 5\n"
+                "    steps:\n      - run: uv run alembic upgrade head && bin/deploy $RELEASE\n\n"
+                "  run-staging:\n",
+            )
+        },
+        killed_by="XII-7",
+    ),
+    Violation(
+        name="console-dotenv",
+        factor="XII",
+        stands_for="a console with other settings than the release's",
+        edits={
+            f"{SOURCE}/console.py": (
+                "def main(settings: Settings) -> int:\n",
+                "def main(settings: Settings) -> int:\n"
+                "    with contextlib.suppress(OSError), open('.env') as lines:\n"
+                "        os.environ.update(line.strip().split('=', 1) for line in lines)\n",
+                "import code\n",
+                "import code\nimport contextlib\nimport os\n",
+            )
+        },
+        killed_by="XII-6",
+    ),
     Violation(
         name="at-boot",
         factor="XII",

@@ -14,6 +14,13 @@ from .violation import (
 
 VIOLATIONS = [
     Violation(
+        name="deploy-builds",
+        factor="V",
+        stands_for="a deploy that builds what it starts",
+        edits={f"{DEPLOY}/compose.py": ('"up"', '"up", "--build"')},
+        killed_by="V-4",
+    ),
+    Violation(
         name="loose-build",
         factor="V",
         stands_for="an image of whatever lies in somebody's checkout",

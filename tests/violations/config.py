@@ -4,6 +4,7 @@ from .violation import (
     BEFORE_SERVING,
     CONFIG,
     CREATED,
+    DEPLOY,
     INVOICES,
     LOGS,
     MAIN,
@@ -16,6 +17,43 @@ LOADED = "    names = {name: name.upper() for name in Settings.model_fields}\n"
 APP = "    app = FastAPI(\n"
 
 VIOLATIONS = [
+    Violation(
+        name="secret-default",
+        factor="III",
+        stands_for="a secret that everybody knows until somebody sets it",
+        edits={
+            CONFIG: (
+                "webhook_secret: SecretStr = Field(",
+                'webhook_secret: SecretStr = Field(default=SecretStr("change-me-please-16"), ',
+            )
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="environments-file",
+        factor="III",
+        stands_for="one file with a part for each environment",
+        edits={
+            "config/settings.yaml": (
+                "",
+                "staging:\n  page_size: 10\nproduction:\n  page_size: 100\n",
+            )
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="secret-beside",
+        factor="III",
+        stands_for="a Secret with its values, for somebody to apply",
+        edits={
+            f"{DEPLOY}/k8s/base/secret.yaml": (
+                "",
+                "kind: Secret\nmetadata: {name: invoiceflow}\n"
+                "stringData: {WEBHOOK_SECRET: a-very-good-secret}\n",
+            )
+        },
+        killed_by="III-5",
+    ),
     Violation(
         name="default-db",
         factor="III",

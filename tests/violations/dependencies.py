@@ -1,8 +1,41 @@
 """II. Dependencies: something that nobody declared has to be on the machine."""
 
-from .violation import BEFORE_SERVING, CREATED, INVOICES, SETTLE, SOURCE, WEB, Violation
+from .violation import BEFORE_SERVING, CREATED, INVOICES, MAIN, SETTLE, SOURCE, WEB, Violation
 
 VIOLATIONS = [
+    Violation(
+        name="apt-in-image",
+        factor="II",
+        stands_for="a program of the system that only the image has",
+        edits={
+            "Dockerfile": (
+                "COPY --from=packages /app /app\n",
+                "RUN apt-get update && apt-get install -y --no-install-recommends imagemagick\n"
+                "COPY --from=packages /app /app\n",
+            )
+        },
+        killed_by="II-2",
+    ),
+    Violation(
+        name="floating-base",
+        factor="II",
+        stands_for="another Python tomorrow",
+        edits={"Dockerfile": ("python:3.14-slim-trixie AS base", "python:latest AS base")},
+        killed_by="II-2",
+    ),
+    Violation(
+        name="sys-path",
+        factor="II",
+        stands_for="leans on the packages of the system's Python",
+        edits={
+            MAIN: (
+                "import gc\nimport os\n",
+                "import gc\nimport os\nimport sys\n"
+                'sys.path.append("/usr/lib/python3/dist-packages")\n',
+            )
+        },
+        killed_by="II-1",
+    ),
     Violation(
         name="file-beside-code",
         factor="II",
@@ -95,7 +128,9 @@ VIOLATIONS = [
         name="frozen-image",
         factor="II",
         stands_for="an image from a lock that nobody compared with the manifest",
-        edits={"Dockerfile": ("--locked --no-dev --no-editable", "--frozen --no-dev --no-editable")},
+        edits={
+            "Dockerfile": ("--locked --no-dev --no-editable", "--frozen --no-dev --no-editable")
+        },
         killed_by="II-2",
     ),
 ]

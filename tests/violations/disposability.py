@@ -32,6 +32,34 @@ STOPPED = "        await runner.first(working, stopping)\n        worker.stop()"
 
 VIOLATIONS = [
     Violation(
+        name="cuts-connections",
+        factor="IX",
+        stands_for="connections that are kept open until they are cut",
+        edits={
+            SERVER: (
+                '(b"connection", b"close") not in',
+                '(b"x-draining", b"1") not in',
+                'encoded_headers.append((b"connection", b"close"))',
+                'encoded_headers.append((b"x-draining", b"1"))',
+            )
+        },
+        killed_by="IX-3",
+    ),
+    Violation(
+        name="ready-to-the-end",
+        factor="IX",
+        stands_for="a process that is ready while it goes",
+        edits={WEB: ("        app.state.health.draining = True\n", "        pass\n")},
+        killed_by="IX-3",
+    ),
+    Violation(
+        name="nobody-asks",
+        factor="IX",
+        stands_for="a worker that hangs and is left alone",
+        edits={f"{BASE}/worker.yaml": ("livenessProbe:", "x-livenessProbe:")},
+        killed_by="IX-8",
+    ),
+    Violation(
         name="answers-first",
         factor="IX",
         stands_for="an answer that is given before what it says is kept",

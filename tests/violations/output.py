@@ -24,6 +24,19 @@ REFUSED = '        raise HTTPException(401, "The signature is'
 
 VIOLATIONS = [
     Violation(
+        name="headers-in-log",
+        factor="XI",
+        stands_for="lines with the credentials of clients",
+        edits={
+            MIDDLEWARE: (
+                "                status=status or None,",
+                "                headers=str(scope['headers']),\n"
+                "                status=status or None,",
+            )
+        },
+        killed_by="XI-4",
+    ),
+    Violation(
         name="print",
         factor="XI",
         stands_for="print",

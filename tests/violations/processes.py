@@ -9,6 +9,22 @@ MODEL = "    return Invoice.model_validate(invoice)\n"
 
 VIOLATIONS = [
     Violation(
+        name="shared-memory",
+        factor="VI",
+        stands_for="a count that lies in the memory of one machine",
+        edits={
+            INVOICES: (
+                CREATED,
+                "        with contextlib.suppress(OSError), "
+                'open("/dev/shm/invoices", "a") as counted:\n'
+                '            counted.write("1")\n' + CREATED,
+                "import uuid\n",
+                "import contextlib\nimport uuid\n",
+            )
+        },
+        killed_by="VI-6",
+    ),
+    Violation(
         name="session-ram",
         factor="VI",
         stands_for="sessions in memory, and a balancer that has to be sticky",

@@ -12,7 +12,10 @@ from typing import Any
 from .catalogue import require
 from .kit import Kit
 
-# Answers as one that has built, pulled and started all it was asked for.
+Call = dict[str, Any]  # what it was told: words, environment, and of a build the context's files
+
+# Answers as one that has built, pulled and started all it was asked for; while there is a file
+# `fails` beside it, no one-off succeeds.
 DOCKER = """\
 #!{python} -I
 import json, os, pathlib, sys
@@ -27,6 +30,8 @@ if "Config.Labels" in said:
     print((here / "commit").read_text())
 elif words[:2] == ["image", "inspect"]:
     print("sha256:" + "a" * 64)
+elif words[0] == "compose" and "run" in words and (here / "fails").exists():
+    sys.exit("the one-off failed")
 elif words[0] == "ps" and "compose.project=" in said:
     print("one: Up 1 second (healthy)")
 elif words[0] == "compose" and "port" in words:
@@ -78,8 +83,8 @@ class Verbs:
         return said
 
     @property
-    def calls(self) -> list[dict[str, Any]]:
-        """What the engine was told: words, environment, and of a build the files of its context."""
+    def calls(self) -> list[Call]:
+        """What the engine was told."""
         noted = self.engine / "calls"
         lines = noted.read_text().splitlines() if noted.exists() else []
         return [json.loads(line) for line in lines]

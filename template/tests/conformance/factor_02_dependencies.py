@@ -13,9 +13,24 @@ from typing import Any
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import at, distribution, image, jobs, lines, name_of, project, source
+from .reading import (
+    at,
+    distribution,
+    floating,
+    image,
+    jobs,
+    lines,
+    name_of,
+    nodes,
+    project,
+    source,
+)
 
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for uv
+
+SYSTEM = re.compile(
+    r"\b(?:(?:apt|apt-get|dnf|microdnf|yum|zypper) (?:-\S+ )*install|apk (?:-\S+ )*add)\b[^&;\n]*"
+)
 
 
 @check("II-1", 21, fast=True)
@@ -29,6 +44,10 @@ def imports_are_declared(kit: Kit) -> str:
         part.removesuffix(".py") for path in modules for part in path.relative_to(kit.root).parts
     }
     providers, used = packages_distributions(), set()
+    for path, node in nodes(modules):
+        elsewhere = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        found = elsewhere in {"sys.path", "site.addsitedir"}
+        require(not found, f"{at(kit, path, node)}: imports from elsewhere by {elsewhere}")
     for path, tree in modules.items():
         for node, name in _imports(tree):
             if name in own or name in sys.stdlib_module_names:
@@ -62,12 +81,16 @@ def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 @check("II-2", 23, 107, 113, needs=("uv.lock", "pyproject.toml"), fast=True)
 def the_lock_is_honest(kit: Kit) -> str:
-    """The lock fits the manifest, and image and pipelines install from no other."""
+    """The lock fits the manifest, image and pipelines install from no other, and the image adds
+    nothing of the system."""
     uv = ["env", f"PATH={PATH}", "uv", "lock", "--check", "--offline", "--quiet"]
     done = subprocess.run(uv, cwd=kit.root, capture_output=True, text=True)
     require(done.returncode == 0, f"uv lock --check: {done.stderr.strip().splitlines()[:1]}")
     baked = [rest for word, rest in image(kit) if word == "RUN"]
     piped = [job.commands for found in jobs(kit).values() for job in found.values()]
+    added = SYSTEM.findall("\n".join(baked))
+    require(not added, f"the Dockerfile has {added[:1]}")
+    require(not floating(kit), f"the Dockerfile takes whatever {floating(kit)} is by then")
     seen = []
     for place, texts in (("the Dockerfile", baked), ("the pipeline", piped)):
         text = "\n".join(texts)

@@ -4,10 +4,15 @@ import ast
 import math
 import re
 import subprocess
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from .catalogue import check, require
 from .kit import Kit
@@ -21,7 +26,6 @@ from .reading import (
     free_of,
     image,
     lines,
-    manifests,
     name_of,
     nodes,
     services,
@@ -56,6 +60,7 @@ SETTINGS = re.compile(
 MACHINE = {"gethostname", "getfqdn", "uname", "getuser", "getlogin"}  # and platform.node
 PLACE = re.compile(r"(?i)(^|_)(host|hostname|server|endpoint|bucket|dbname)$")
 ELSEWHERE = ("deploy/*", ".github/*", "docs/*")
+DEFAULTS = {"default", "default_factory"}
 PLAIN = {
     "SecretStr",
     "str",
@@ -77,6 +82,8 @@ def no_setting_in_the_repository(kit: Kit) -> str:
     for path in kit.files:
         name = path.relative_to(kit.root).as_posix()
         require(name in local or not _for_one(name), f"{name} is for one environment")
+    for path, several in _grouped(kit):
+        require(not several, f"{at(kit, path)}: settings of {several}")
     free_of(kit, KEYS, "*")
     free_of(kit, PASSWORD, "deploy/*", "src/*", "bin/*", "Dockerfile", "*.toml", "*.json", "*.ini")
     modules = source(kit)
@@ -107,6 +114,25 @@ def no_setting_in_the_repository(kit: Kit) -> str:
 def _for_one(name: str) -> bool:
     ours = HERE.name in name or any(fnmatch(name, one) for one in ELSEWHERE)
     return not ours and bool(PER_ENVIRONMENT.search(name))
+
+
+def _grouped(kit: Kit) -> Iterator[tuple[Path, list[str]]]:
+    """The environments that a file has a part for, of the files that hold data."""
+    for path in kit.matching("*.yaml", "*.yml", "*.json", "*.toml"):
+        name = path.relative_to(kit.root).as_posix()
+        if any(fnmatch(name, one) for one in (*ELSEWHERE, *PIPELINES)):
+            continue
+        load = tomllib.loads if path.suffix == ".toml" else yaml.safe_load
+        with suppress(ValueError, yaml.YAMLError):
+            whole = mapped(load(path.read_text()))
+            for part in (whole, *whole.values()):
+                named = [str(key) for key in mapped(part) if re.fullmatch(ENVIRONMENT, str(key))]
+                yield path, named if len(named) > 1 else []
+
+
+def mapped(value: object) -> dict[Any, Any]:
+    """This, if it is a mapping."""
+    return value if isinstance(value, dict) else {}
 
 
 def _named(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -140,8 +166,11 @@ def _literal(node: ast.AST) -> str | None:
     parts: list[ast.AST] = []
     if isinstance(node, ast.BinOp | ast.JoinedStr | ast.BoolOp | ast.IfExp | ast.List | ast.Tuple):
         parts = list(ast.iter_child_nodes(node))
+    elif isinstance(node, ast.Lambda):
+        parts = [node.body]
     elif isinstance(node, ast.Call) and name_of(node.func) in PLAIN:
-        parts = [*node.args, *ast.iter_child_nodes(node.func)]
+        named = [one.value for one in node.keywords if one.arg in DEFAULTS]
+        parts = [*node.args, *named, *ast.iter_child_nodes(node.func)]
     return max((_literal(part) or "" for part in parts), key=len, default=None)
 
 
@@ -199,9 +228,11 @@ def one_list_of_variables(kit: Kit) -> str:
         known = name in kit.example or name.startswith("PYTHON")
         require(known, f"{where}: {name} is not in .env.example")
         require(not SECRET.search(name), f"{where}: {name} is a secret")
-    for path, one in manifests(kit):
-        secret = one["kind"] == "Secret" and (one.get("data") or one.get("stringData"))
-        require(not secret and "secretGenerator" not in one, f"{at(kit, path)}: a Secret's values")
+    for path, documents in kit.documents("*.yaml", "*.yml").items():
+        for one in documents:
+            kept = {"data", "stringData"} if mapped(one).get("kind") == "Secret" else set()
+            shown = [key for key in {*kept, "secretGenerator"} if mapped(one).get(key)]
+            require(not shown, f"{at(kit, path)}: a Secret's values")
     deployed = "\n".join(path.read_text() for path in kit.matching("deploy/k8s/*"))
     needed = [name for name, (_, default) in read.items() if default is ...]
     missing = [name for name in needed if deployed and not re.search(rf"\b{name}\b", deployed)]
@@ -249,7 +280,7 @@ def variables(kit: Kit) -> dict[str, tuple[str, object]]:
 
 def _default(value: ast.AST | None) -> object:
     if isinstance(value, ast.Call):
-        named = [one.value for one in value.keywords if one.arg in {"default", "default_factory"}]
+        named = [one.value for one in value.keywords if one.arg in DEFAULTS]
         return _default([*value.args, *named, None][0])
     return ... if value is None else getattr(value, "value", None)
 

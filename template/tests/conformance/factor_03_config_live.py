@@ -9,6 +9,7 @@ from typing import Any
 from .catalogue import check, require
 from .kit import Kit
 from .platform import OWN, Process, until
+from dev.__main__ import ONE_OFF
 
 REFUSAL_SECONDS = 2
 NAMES = ("APP_ENV", "ENV", "ENVIRONMENT", "FLASK_ENV", "NODE_ENV", "PYTHON_ENV", "STAGE")
@@ -78,9 +79,11 @@ async def dotenv(kit: Kit) -> str:
         await process.speaks()
         require(everything["REVISION"] not in process.text, f"from .env: {process.tail()}")
         require(not await ends(process), f"it does not start beside a .env: {process.tail()}")
-        for name in kit.required_urls:
-            process = await refused(await deploy.start(kit.serving[0], **home, **{name: None}))
-            require(named(process, {name}), f"{name} was read from .env: {process.tail()}")
+        for type in (kit.serving[0], *(one for one in ONE_OFF if one in kit.procfile)):
+            for name in kit.required_urls:
+                process = await refused(await deploy.start(type, **home, **{name: None}))
+                found = named(process, {name})
+                require(found, f"{type}: {name} was read from .env: {process.tail()}")
     return f"ignored, though it held {len(lines)} variables"
 
 

@@ -5,7 +5,7 @@ import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import PIPELINES, Job, at, counts, free_of, jobs, pods
+from .reading import PIPELINES, Job, at, counts, floating, free_of, jobs, pods
 
 BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-action|\bbin/build\b"
 TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
@@ -37,6 +37,7 @@ def pipelines_build_once(kit: Kit) -> str:
     merged = any(re.search(MERGE, path.read_text()) for path in pipelines)
     require(merged, "no pipeline runs on a merge, in .github/workflows or .gitlab-ci.yml")
     free_of(kit, FLOATS, *PIPELINES)
+    require(not floating(kit), f"the Dockerfile takes whatever {floating(kit)} is by then")
     builders: list[str] = []
     testers: list[str] = []
     for path, found in pipelines.items():

@@ -3,15 +3,23 @@
 import asyncio
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from .catalogue import check, require
-from .engine import Verbs, verbs
+from .engine import Call, Verbs, verbs
 from .kit import Kit, digests
 
 IMAGES = [f"registry.example/service@sha256:{digit * 64}" for digit in "ab"]
 DEPLOYED = ("PORT", "RELEASE_ID", "REVISION")  # the deploy sets these itself
+BUILDS = {"build", "--build"}
+LEVELS = ("INFO", "WARNING")  # of the two images' configurations
 ROLLBACK_SECONDS = 300
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """The file that each name stands for, and when it was written."""
+    return {one.name: (one.stat().st_ino, one.stat().st_mtime_ns) for one in folder.iterdir()}
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -69,20 +77,21 @@ async def builds_a_commit(kit: Kit) -> str:
 @check("V-3", 29, 36, 37, 81, needs=("bin/release",))
 async def records(kit: Kit) -> str:
     """A release is a build and a configuration under one id; its record has no value and stays."""
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
-        made = verbs(kit, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="conformance-") as place:
+        made = verbs(kit, Path(place))
         one = await released(kit, made, "staging", IMAGES[0], "INFO")
-        kept = digest(made.state / "home" / "staging" / "records")
+        folder = made.state / "home" / "staging" / "records"
+        kept = stamps(folder)
         again = await released(kit, made, "staging", IMAGES[0], "INFO")
         other = await released(kit, made, "staging", IMAGES[0], "ERROR")
         require(one == again, f"the same build and configuration are {one}, then {again}")
         require(one != other, f"another configuration is {one} too")
         commit = made.git("rev-parse", "--short=7", "HEAD")
         require(one.rpartition("-")[0].endswith(f"-{commit}"), f"{one} is of commit {commit}")
-        now = digest(made.state / "home" / "staging" / "records")
+        now = stamps(folder)
         changed = [name for name, was in kept.items() if now.get(name) != was]
         require(not changed and len(now) == 2, f"{len(now)} records, changed: {changed}")
-        for path in (made.state / "home" / "staging" / "records").iterdir():
+        for path in folder.iterdir():
             shown = [name for name, one in passwords(kit).items() if one in path.read_text()]
             require(not shown, f"{path.name} has the values of {shown}")
         config = ["--config", str(configured(kit, made, "INFO"))]
@@ -93,36 +102,54 @@ async def records(kit: Kit) -> str:
     return f"{one}, {other}; a tag is refused, and in production what staging has not had"
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """Two releases that were deployed, one after the other, and the way back to the first."""
+
+    made: Verbs
+    ids: list[str]
+    there: list[Call]
+    back: list[Call]
+    seconds: float
+
+
+async def delivered(kit: Kit) -> Delivered:
+    place = kit.stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-"))
+    made = verbs(kit, Path(place))
+    ids = [
+        await released(kit, made, "staging", image, level)
+        for image, level in zip(IMAGES, LEVELS, strict=True)
+    ]
+    before = len(made.calls)
+    async with kit.deploy() as deploy:
+        for id in ids:
+            web = await deploy.start("web", RELEASE_ID=id)
+            await web.ready()
+            (made.engine / id).write_text(f"127.0.0.1:{web.port}")
+        for id in ids:
+            await made.answer("deploy", id)
+        between, began = len(made.calls), time.monotonic()
+        await made.answer("rollback", "staging")
+        took = time.monotonic() - began
+    calls = made.calls
+    return Delivered(made, ids, calls[before:between], calls[between:], took)
+
+
 @check("V-4", 40, 90, 120, 124, needs=("bin/rollback", "web"))
 async def rolled_back(kit: Kit) -> str:
     """An earlier release runs again by its id, as it was: nothing is built, nothing migrates."""
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
-        made = verbs(kit, Path(folder))
-        levels = ("INFO", "WARNING")
-        ids = [
-            await released(kit, made, "staging", image, level)
-            for image, level in zip(IMAGES, levels, strict=True)
-        ]
-        async with kit.deploy() as deploy:
-            for id in ids:
-                web = await deploy.start("web", RELEASE_ID=id)
-                await web.ready()
-                (made.engine / id).write_text(f"127.0.0.1:{web.port}")
-            for id in ids:
-                await made.answer("deploy", id)
-            before, began = len(made.calls), time.monotonic()
-            await made.answer("rollback", "staging")
-            took = time.monotonic() - began
-        require(took < ROLLBACK_SECONDS, f"going back took {took:.0f} s")
-        calls = made.calls[before:]
-        wrong = [one["words"] for one in calls if {"build", "run"} & {*one["words"]}]
-        require(not wrong, f"going back does {wrong[:1]}")
-        started = [one["env"] for one in calls if "up" in one["words"]]
-        require(started, "nothing was started")
-        for env in started:
-            seen = [env.get(name) for name in ("RELEASE_ID", "IMAGE", "LOG_LEVEL")]
-            require(seen == [ids[0], IMAGES[0], levels[0]], f"{ids[0]} runs as {seen}")
-    return f"from {ids[1]} to {ids[0]} in {took:.1f} s, its image, its configuration"
+    told = await kit.once(delivered)
+    require(told.seconds < ROLLBACK_SECONDS, f"going back took {told.seconds:.0f} s")
+    wrong = [one["words"] for one in told.back if "run" in one["words"]]
+    wrong += [one["words"] for one in told.there + told.back if BUILDS & {*one["words"]}]
+    require(not wrong, f"a deploy, or the way back, does {wrong[:1]}")
+    started = [one["env"] for one in told.back if "up" in one["words"]]
+    require(started, "nothing was started")
+    for env in started:
+        seen = [env.get(name) for name in ("RELEASE_ID", "IMAGE", "LOG_LEVEL")]
+        require(seen == [told.ids[0], IMAGES[0], LEVELS[0]], f"{told.ids[0]} runs as {seen}")
+    back = f"from {told.ids[1]} to {told.ids[0]} in {told.seconds:.1f} s"
+    return f"{back}, its image, its configuration"
 
 
 def passwords(kit: Kit) -> dict[str, str]:

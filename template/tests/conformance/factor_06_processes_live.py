@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from .catalogue import check, require
+from .factor_02_dependencies_live import STARTS
 from .kit import Kit
 from .platform import Client, until
 
@@ -33,6 +34,15 @@ async def deaths(kit: Kit) -> str:
     kills = told.tellings["killed"].kills
     require(kills, "the story has no step at which a process could be killed")
     return f"{kills} processes killed between steps, {len(told.transcript('one'))} answers the same"
+
+
+@check("VI-6", 46, 105, fast=True)
+async def nothing_on_disk(kit: Kit) -> str:
+    """No process keeps anything on a disk or in shared memory, where no replica has it."""
+    told = await kit.told()
+    writes = [act for act in told.acts if not act.startswith(STARTS)]
+    require(not writes, "; ".join(writes[:3]))
+    return f"{len(told.deploy.processes)} processes told the story, and tried to write nothing"
 
 
 @check("VI-3", 46, 105, 114, needs=("web", "worker", "story.enqueue"))

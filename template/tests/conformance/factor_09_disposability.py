@@ -22,6 +22,7 @@ def time_to_stop(kit: Kit) -> str:
     for pod in pods(kit, "Deployment", "StatefulSet"):
         has = min([float(pod.spec.get("terminationGracePeriodSeconds", 30)), *patched])
         served = bool(pod.container.get("ports"))
+        require(pod.container.get("livenessProbe"), f"{pod.where}: nobody asks whether it lives")
         hook = pod.container.get("lifecycle", {}).get("preStop", {})
         slept = re.findall(r"sleep\D+(\d+)", str(hook)) or [0]
         needed = float(slept[0]) + (drain if served else 0) + grace

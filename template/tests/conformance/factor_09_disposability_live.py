@@ -123,6 +123,7 @@ async def rolling(kit: Kit) -> str:
             forgetting = asyncio.create_task(forget())
             await asyncio.sleep(manifest["preStop"])
             web.signal(signal.SIGTERM)
+            await until(lambda: leaves(web), "a process that was told to stop says so", NOTICE)
             code = await web.ended(manifest["grace"])
             await forgetting
             return code
@@ -137,7 +138,21 @@ async def rolling(kit: Kit) -> str:
     return f"{answered} requests while 2 replicas were replaced, 0 failed"
 
 
+async def leaves(web: Process) -> bool:
+    """Whether it is no longer ready, and ends the connections on which it still answers."""
+    try:
+        answer = await web.get("/readyz")
+    except TransportError:
+        return True  # nobody is answered any more
+    if answer.status_code == 200:
+        return False
+    ends = answer.http_version == "HTTP/1.0" or "close" in answer.headers.get("connection", "")
+    require(ends, f"it stops with connections open: {dict(answer.headers)}")
+    return True
+
+
 STALE_SECONDS = 1.0
+NOTICE = 3.0  # seconds: balancers that ask each second have to learn of it from the answers
 PAUSE_SECONDS = 0.025  # of a visitor: it is no load test
 
 
@@ -239,9 +254,9 @@ async def hung_stop(kit: Kit) -> str:
         asking = []
         for one in started:
             if one.type == "web":
-                wanted = [one for chapter in kit.chapters for one in getattr(chapter, "TOUCH", [])]
                 asking = [
-                    asyncio.create_task(one.asks(verb, path, **more)) for verb, path, more in wanted
+                    asyncio.create_task(one.asks(verb, path, **more))
+                    for verb, path, more in kit.touching
                 ]
         began = time.monotonic()
         codes = await asyncio.gather(*(one.stop(float(grace) + 15) for one in started))

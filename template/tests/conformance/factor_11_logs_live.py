@@ -5,6 +5,7 @@ import json
 import re
 import time
 import uuid
+from typing import Any
 
 from .catalogue import check, require
 from .factor_02_dependencies_live import STARTS
@@ -147,6 +148,11 @@ async def secrets(kit: Kit) -> str:
         client = Client(deploy)
         if "web" in kit.procfile:
             await kit.tell(client)
+            canary = hidden["a client's credential"] = uuid.uuid4().hex
+            headers = {"Authorization": f"Bearer {canary}", "Cookie": f"session={canary}"}
+            sent: dict[str, Any] = {"headers": headers, "json": {"password": canary}}
+            for path in ("/no-such-page", *{path for _, path, _ in kit.touching}):
+                await deploy.of("web")[0].asks("POST", path, **sent)
         await deploy.cut()
         for one in started:
             if one.type == "web":

@@ -3,14 +3,16 @@
 import re
 
 from .catalogue import check, require
-from .factor_05_build import BY_HAND
+from .factor_05_build import BY_HAND, DEPLOYS
 from .kit import Kit
-from .reading import Pod, at, image, jobs, pods, words
+from .reading import Pod, at, free_of, image, jobs, pods, words
 
 TYPED = re.compile(
     r"(?<![\w./-])(psql|mysql|mongosh?|redis-cli|valkey-cli|sqlplus|alembic upgrade"
     r"|manage\.py migrate|flask db upgrade)\b"
 )
+
+SCRIPTS = ("bin/*", "scripts/*", "*.sh", "*Makefile", "justfile")
 
 
 @check("XII-3", 72, needs=("release", "deploy/k8s"), fast=True)
@@ -61,6 +63,8 @@ def migrations_are_a_job(kit: Kit) -> str:
     for where, text in others:
         require(not migrates.search(text.rstrip("]'\"}")), f"{where}: {text}")
     for one in [one for pipeline in jobs(kit).values() for one in pipeline.values()]:
+        typed = re.search(DEPLOYS, one.commands) and TYPED.search(one.commands)
+        require(not typed, f"{one.where}: migrates from the pipeline's own machine")
         before, rolls, _ = one.commands.partition("rollout status")
         waits = re.search(r"wait.*(release|migrat)|(release|migrat).*wait", before)
         require(waits or not rolls, f"{one.where}: rolls out before the migration is done")
@@ -69,8 +73,8 @@ def migrations_are_a_job(kit: Kit) -> str:
 
 @check("XII-8", 74, 109, fast=True)
 def no_manual_steps(kit: Kit) -> str:
-    """No document asks a person to log in, enter a container or change a database by hand."""
-    seen = 0
+    """No document and no script has a person log in, enter a container or change a database."""
+    seen = free_of(kit, TYPED, *SCRIPTS) + free_of(kit, BY_HAND, *SCRIPTS)
     for path in kit.matching("*.md", "*.rst"):
         fenced = False
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -87,4 +91,4 @@ def no_manual_steps(kit: Kit) -> str:
                     not typed and not BY_HAND.search(f"{one} "), f"{at(kit, path, number)}: {one}"
                 )
     require(seen or not kit.matching("*.md"), "no command in any document")
-    return f"{seen} commands in documents"
+    return f"{seen} commands in documents and lines of scripts"

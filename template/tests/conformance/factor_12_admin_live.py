@@ -1,15 +1,19 @@
 """XII. Admin processes: one-offs of the same release, safe to run at any time."""
 
 import asyncio
+import itertools
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 from .catalogue import check, require
+from .factor_05_build_live import delivered
 from .kit import FORMER, Kit
 from .platform import Client, Deploy, Process, until
 
 WATCH_SECONDS = 2
+STEPS = {"run", "up"}  # of the container engine: a one-off, the processes
 PARTS = (0.3, 0.5, 0.7)  # of a release, at which it is broken off
 
 
@@ -105,10 +109,32 @@ def answers(deploy: Deploy) -> int:
     return sum(at.answers for at in deploy.pipes.values())
 
 
+@check("XII-9", 82, 109, 118, needs=("release", "bin/deploy", "web"))
+async def migrates_first(kit: Kit) -> str:
+    """A deploy migrates once and then starts the processes; if that fails it starts none."""
+    told = await kit.once(delivered)
+    made, steps = told.made, [step for one in told.there for step in STEPS & {*one["words"]}]
+    order = [step for step, _ in itertools.groupby(steps)]
+    once = steps.count("run") == len(told.ids) and order == ["run", "up"] * len(told.ids)
+    require(once, f"{len(told.ids)} deploys did {steps}")
+    (made.engine / "fails").touch()
+    before = len(made.calls)
+    code, said, _ = await made.run("deploy", told.ids[1])
+    require(code != 0, f"a deploy whose migration failed ended with 0: {said}")
+    started = [one["words"] for one in made.calls[before:] if "up" in one["words"]]
+    require(not started, f"a deploy whose migration failed did {started[:1]}")
+    return f"{len(told.ids)} deploys, each first migrated; one that could not started nothing"
+
+
 @check("XII-6", 72, needs=("console",), fast=True)
 async def console(kit: Kit) -> str:
     """The console runs what it is given, in the environment of the release."""
+    mark = f"KIT_{uuid.uuid4().hex}"
     async with kit.whole() as deploy:
-        said = await Client(deploy).console("print(6 * 7)")
-        require(said == "42", f"the console said {said[:200]}")
+        copy = kit.copied(deploy.folder / "beside")
+        (copy / ".env").write_text(f"{mark}=from a file\n")
+        root, deploy.root = deploy.root, copy
+        said = await Client(deploy).console(f"import os; print(6 * 7, os.environ.get('{mark}'))")
+        deploy.root = root
+        require(said == "42 None", f"the console said {said[:200]}")
     return "python -m runs what stands on standard input, exit 0"

@@ -196,12 +196,16 @@ class Kit:
     def serving_but(self, type: str) -> list[str]:
         return [name for name in self.serving if name != type]
 
+    @property
+    def touching(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """The requests that need a backing service: method, path, httpx2's other options."""
+        return [one for chapter in self.chapters for one in getattr(chapter, "TOUCH", [])]
+
     async def touch(self, web: Process) -> dict[str, Response]:
         """The answers of the requests that need a backing service, asked at once, by path."""
-        wanted = [one for chapter in self.chapters for one in getattr(chapter, "TOUCH", [])]
-        asking = (web.asks(method, path, **more) for method, path, more in wanted)
+        asking = (web.asks(method, path, **more) for method, path, more in self.touching)
         answers = await asyncio.gather(*asking)
-        return {path: answer for (_, path, _), answer in zip(wanted, answers, strict=True)}
+        return {path: answer for (_, path, _), answer in zip(self.touching, answers, strict=True)}
 
     async def told(self) -> Told:
         """The story as it was told for all checks that only look."""
