@@ -228,7 +228,8 @@ async def replay(settings: Settings, ids: list[str]) -> int:
         with closing(Broker(settings)) as broker:
             wanted = [pair for pair in _letters(broker) if pair[1].message_id in ids]
             for tag, letter in wanted:
-                broker.enqueue(dramatiq.Message(**letter.asdict() | {"options": {}}))
+                new = {"queue_name": broker.jobs, "options": {}}
+                broker.enqueue(dramatiq.Message(**letter.asdict() | new))
                 broker.channel.basic_ack(tag)
             return len(wanted)
 
