@@ -31,6 +31,7 @@ LABELS = {
     "relay": "its way from the outbox to the broker",
     "together": f"an enqueue, {TOGETHER} in a transaction",
     "alone": "an enqueue, each for itself",
+    "change": "a change with its job, each for itself",
 }
 
 
@@ -246,6 +247,7 @@ def trial(place: Path, name: str, chosen: argparse.Namespace) -> Iterator[Trial]
     broker = name.partition("-")[0]
     with environment(service) as env:
         added = {"BROKER": broker, "PYTHONPATH": str(COST), "TOGETHER": str(TOGETHER)}
+        added["SERVICE"] = PACKAGE
         yield Trial(name, broker, service, place, env | added, chosen.jobs, chosen.rounds)
 
 

@@ -7,6 +7,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
+from importlib import import_module
+from typing import Any
+
+CHANGE = "select txid_current()"  # what a transaction writes beside the job, without a table
 
 
 def done() -> None:
@@ -32,6 +36,19 @@ async def answer(
             await enqueue(int(line))
             costs[way] = (time.process_time() - before) / int(line) * 1000
         print(json.dumps(costs), file=answers, flush=True)
+
+
+def attached() -> Any:
+    """The resources of the service that is measured, for what the bare library has not."""
+    return _module("resources").attach(_module("config").load())
+
+
+def transaction() -> Any:
+    return _module("postgres").transaction()
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{os.environ['SERVICE']}.{name}")
 
 
 @cache

@@ -52,9 +52,19 @@ async def alone(count: int) -> None:
         await noop.defer_async()
 
 
+async def change(count: int) -> None:
+    from sqlalchemy import text
+
+    for _ in range(count):
+        async with meter.transaction() as session:
+            await session.execute(text(meter.CHANGE))
+            raw = await (await session.connection()).get_raw_connection()
+            await noop.configure(connection=raw.driver_connection).defer_async()
+
+
 async def enqueue() -> None:
-    async with app.open_async():
-        await meter.answer(together=together, alone=alone)
+    async with app.open_async(), meter.attached():
+        await meter.answer(together=together, alone=alone, change=change)
 
 
 def main() -> None:

@@ -33,6 +33,17 @@ async def alone(count: int) -> None:
             await noop.enqueue(session)
 
 
+async def change(count: int) -> None:
+    from sqlalchemy import text
+
+    from .postgres import transaction
+
+    for _ in range(count):
+        async with transaction() as session:
+            await session.execute(text(meter.CHANGE))
+            await noop.enqueue(session)
+
+
 async def direct(count: int) -> None:
     for _ in range(count):
         await noop.enqueue()
@@ -43,11 +54,11 @@ async def main() -> None:
         if "postgres" not in parts.RESOURCES:
             await meter.answer(alone=direct)
         elif os.environ["BROKER"] == "postgres":
-            await meter.answer(together=together, alone=alone)
+            await meter.answer(together=together, alone=alone, change=change)
         else:
             from . import outbox
 
-            await meter.answer(outbox.waiting, together=together, alone=alone)
+            await meter.answer(outbox.waiting, together=together, alone=alone, change=change)
 
 
 def enqueue() -> None:

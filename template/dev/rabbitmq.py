@@ -48,7 +48,7 @@ def fresh(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
     yield {VARIABLE: variables[VARIABLE], "RABBITMQ_QUEUE": name}
     with closing(pika.BlockingConnection(pika.URLParameters(variables[VARIABLE]))) as connection:
         channel = connection.channel()
-        for queue in (name, f"{name}.DQ", f"{name}.XQ"):
+        for queue in (name, f"{name}.again", f"{name}.DQ", f"{name}.XQ"):
             channel.queue_delete(queue)
 
 

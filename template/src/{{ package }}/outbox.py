@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from .config import Settings
-from .postgres import KEEPALIVE, transaction
+from .postgres import KEEPALIVE, driver, transaction
 from .runner import Message, P, Send, Task, Tick
 
 BATCH = 100
@@ -22,17 +22,19 @@ RETRY_SECONDS = 1
 POLL_SECONDS = 1  # for what no notification announced
 COLUMNS = "id, job, arguments, context, key"
 
-PUT = text(f"""
-insert into outbox ({COLUMNS}) values (default, :job, :arguments, :context, null) returning id
-""")  # noqa: S608
-PUT_ONCE = text(f"""
+PUT = f"""
+insert into outbox ({COLUMNS}) values (default, %(job)s, %(arguments)s, %(context)s, null)
+returning id
+"""  # noqa: S608
+PUT_ONCE = f"""
 with waiting as (
-    insert into outbox_keys (key, id) values (:key, nextval('outbox_id_seq'))
+    insert into outbox_keys (key, id) values (%(key)s, nextval('outbox_id_seq'))
     on conflict do nothing returning id
 )
-insert into outbox ({COLUMNS}) select id, :job, :arguments, :context, :key from waiting
+insert into outbox ({COLUMNS})
+select id, %(job)s, %(arguments)s, %(context)s, %(key)s from waiting
 returning id
-""")  # noqa: S608
+"""  # noqa: S608
 TAKE = text(f"""
 delete from outbox where id in
     (select id from outbox order by id limit {BATCH} for update skip locked)
@@ -59,8 +61,9 @@ async def _put(session: AsyncSession, message: Message) -> str | None:
     values = message._asdict()
     for name in ("arguments", "context"):
         values[name] = orjson.dumps(values[name]).decode()
-    number = await session.scalar(PUT_ONCE if message.key else PUT, values)
-    return None if number is None else str(number)
+    query = PUT_ONCE if message.key else PUT
+    row = await (await (await driver(session)).execute(query, values)).fetchone()
+    return str(row[0]) if row else None
 
 
 async def started(message_id: str, key: str) -> None:

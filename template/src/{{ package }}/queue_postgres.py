@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from . import runner
 from .config import Settings
-from .postgres import KEEPALIVE, transaction
+from .postgres import KEEPALIVE, driver, transaction
 from .runner import DeadLetter, Depth, P, Task
 
 # What is tried again is found by polling; new jobs announce themselves. No longer than the shortest
@@ -25,10 +25,10 @@ POLL_SECONDS = 0.5
 NONE = "clock"  # a queue without jobs
 
 # The library's function aborts the caller's transaction if a key is taken.
-PUT = text("""
+PUT = """
 insert into procrastinate_jobs (queue_name, task_name, queueing_lock, args)
-values ('default', :job, :key, :values) on conflict do nothing returning id
-""")
+values ('default', %(job)s, %(key)s, %(values)s) on conflict do nothing returning id
+"""
 # From here on another job may wait under its key, and it can be put back beside that one.
 STARTED = "update procrastinate_jobs set queueing_lock = null where id = %(id)s"
 
@@ -47,10 +47,9 @@ class Job(Task[P]):
         """
         message = self.message(*args, **kwargs)
         values = {"arguments": message.arguments, "context": message.context}
-        number = await session.scalar(
-            PUT, {"job": message.job, "key": message.key, "values": orjson.dumps(values).decode()}
-        )
-        return None if number is None else str(number)
+        row = {"job": message.job, "key": message.key, "values": orjson.dumps(values).decode()}
+        put = await (await (await driver(session)).execute(PUT, row)).fetchone()
+        return str(put[0]) if put else None
 
 
 class Backoff(retry.BaseRetryStrategy):

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from threading import Lock
@@ -38,6 +39,7 @@ class Broker(rabbitmq.RabbitmqBroker):
     def __init__(self, settings: Settings) -> None:
         super().__init__(confirm_delivery=True, middleware=[])
         self.jobs = settings.rabbitmq_queue or str(__package__)
+        self.again = f"{self.jobs}.again"
         parameters = pika.URLParameters(settings.rabbitmq_url.get_secret_value())
         parameters.heartbeat = HEARTBEAT_SECONDS
         parameters.blocked_connection_timeout = ANSWER_SECONDS
@@ -45,9 +47,22 @@ class Broker(rabbitmq.RabbitmqBroker):
         parameters.stack_timeout = ANSWER_SECONDS
         self.parameters = parameters
 
-    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
-        arguments: dict[str, Any] = super()._build_queue_arguments(queue_name)  # type: ignore[no-untyped-call]
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        super().declare_queue(self.jobs, ensure=ensure)
+
+    def _declare_queue(self, queue_name: str) -> Any:
+        # What is tried again, in a queue of its own: in this one it would stand at the end.
+        super()._declare_queue(self.again)  # type: ignore[no-untyped-call]
+        return super()._declare_queue(queue_name)  # type: ignore[no-untyped-call]
+
+    def _build_queue_arguments(self, _: str) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._build_queue_arguments(self.jobs)  # type: ignore[no-untyped-call]
         return arguments | {"x-queue-type": "quorum"}
+
+    def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
+        new, delayed, dead = super().get_queue_message_counts(queue_name)
+        again = self.channel.queue_declare(self.again, passive=True)
+        return new + again.method.message_count, delayed, dead
 
     def _declare_xq_queue(self, queue_name: str) -> Any:
         # Not a quorum queue: those drop what is looked at too often.
@@ -82,6 +97,32 @@ class Publisher(Broker):
 
 
 class Consumer(rabbitmq._RabbitmqConsumer):
+    asked: Future[Any] | None = None
+
+    def take(self) -> None:
+        """Answer with a job that is tried again, or None."""
+        channel: Any = self.channel
+        method = message = None
+        # A look costs less than a get, on which all replicas of the queue agree.
+        if channel.queue_declare(self.broker.again, passive=True).method.message_count:
+            method, _, body = channel.basic_get(self.broker.again)
+        if method:
+            make: Any = rabbitmq._RabbitmqMessage
+            message = make(method.redelivered, method.delivery_tag, dramatiq.Message.decode(body))
+            message.consumer = self
+            self.known_tags.add(message._tag)
+        self._answer(message)
+
+    def close(self) -> None:
+        try:
+            super().close()  # type: ignore[no-untyped-call]
+        finally:
+            self._answer(None)
+
+    def _answer(self, message: Any) -> None:
+        if self.asked and not self.asked.done():
+            self.asked.set_result(message)
+
     def ack(self, message: Any) -> None:
         """Acknowledge it, and at once where what is held back waits: only this thread does."""
         if self.queue_name == self.broker.jobs or message._tag not in self.known_tags:
@@ -119,6 +160,24 @@ class Consumer(rabbitmq._RabbitmqConsumer):
 
 class WorkerBroker(Patient, Publisher):
     consumer_class = Consumer
+
+    async def first(self, worker: dramatiq.Worker) -> Any:
+        """A job that is tried again, if one waits: it comes before what is newer."""
+        thread = worker.consumers.get(self.jobs)
+        if not thread or not thread.consumer:
+            return None
+        consumer: Any = thread.consumer
+        asked = consumer.asked = Future[Any]()
+        try:
+            consumer.connection.add_callback_threadsafe(consumer.take)
+        except pika.exceptions.ConnectionWrongStateError:
+            return None
+        return await asyncio.wrap_future(asked)
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        # What a worker puts back is tried again, at once or when it has been held back.
+        queue = self.again if delay is None else self.jobs
+        return super().enqueue(message.copy(queue_name=queue), delay=delay)
 
     async def acknowledge(self, messages: Iterable[Any]) -> None:
         hands = defaultdict(list)
@@ -169,7 +228,8 @@ async def replay(settings: Settings, ids: list[str]) -> int:
         with closing(Broker(settings)) as broker:
             wanted = [pair for pair in _letters(broker) if pair[1].message_id in ids]
             for tag, letter in wanted:
-                broker.enqueue(dramatiq.Message(**letter.asdict() | {"options": {}}))
+                new = {"queue_name": broker.jobs, "options": {}}
+                broker.enqueue(dramatiq.Message(**letter.asdict() | new))
                 broker.channel.basic_ack(tag)
             return len(wanted)
 
@@ -179,8 +239,7 @@ async def replay(settings: Settings, ids: list[str]) -> int:
 async def depth(settings: Settings) -> Depth:
     def count() -> tuple[int, int, int]:
         with closing(Broker(settings)) as broker:
-            counts: tuple[int, int, int] = broker.get_queue_message_counts(broker.jobs)
-            return counts
+            return broker.get_queue_message_counts(broker.jobs)
 
     waiting, delayed, dead = await in_thread(count)
     return Depth(await outbox.waiting() + waiting + delayed, dead)

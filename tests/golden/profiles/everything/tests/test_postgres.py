@@ -100,6 +100,19 @@ async def test_an_outage_is_said_at_once_and_ends_without_a_restart(attached: Se
         assert await one() == 1
 
 
+async def test_an_outage_under_the_driver_is_one_too_and_its_connection_is_not_used_again(
+    attached: Settings,
+) -> None:
+    async def lose() -> None:
+        async with postgres.transaction() as session:
+            driver = await postgres.driver(session)
+            await driver.execute("select pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(Unavailable):
+        await lose()
+    assert await one() == 1
+
+
 async def test_a_process_waits_for_its_database_and_then_goes_on(attached: Settings) -> None:
     async with cuttable(attached) as between:
         await between.cut()

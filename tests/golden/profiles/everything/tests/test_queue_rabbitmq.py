@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ import dramatiq
 import pika  # type: ignore[import-untyped]
 import pytest
 import structlog
+from dramatiq.errors import ConnectionClosed
 from structlog.testing import capture_logs
 
 from invoiceflow import queue, queue_dramatiq, queue_rabbitmq, runner
@@ -22,6 +23,7 @@ from tests.queueing import dead, working
 from tests.running import until
 
 seen: list[str] = []
+gate = asyncio.Event()
 
 
 @queue.job(attempts=3)
@@ -29,14 +31,27 @@ async def note(word: str) -> None:
     seen.append(f"{word}, attempt {structlog.contextvars.get_contextvars()['attempt']}")
 
 
+@queue.job()
+async def held(word: str) -> None:
+    seen.append(word)
+    await gate.wait()
+
+
 @pytest.fixture(autouse=True)
 def broker(attached: Settings) -> Iterator[queue_rabbitmq.Broker]:
+    global gate
     seen.clear()
+    gate = asyncio.Event()
     with closing(queue_rabbitmq.Broker(attached)) as broker:
         broker.declare_queue(broker.jobs, ensure=True)
-        broker.flush(broker.jobs)
+        flush(broker)
         yield broker
-        broker.flush(broker.jobs)
+        flush(broker)
+
+
+def flush(broker: queue_rabbitmq.Broker) -> None:
+    broker.flush(broker.jobs)
+    broker.channel.queue_purge(broker.again)
 
 
 def publish(broker: queue_rabbitmq.Broker, word: str, job: str = note.name, **options: Any) -> str:
@@ -62,7 +77,12 @@ def take(settings: Settings, broker: queue_rabbitmq.Broker) -> None:
 
 @pytest.mark.parametrize(
     ("suffix", "other", "kind"),
-    [("", "classic", "quorum"), (".DQ", "classic", "quorum"), (".XQ", "quorum", "classic")],
+    [
+        ("", "classic", "quorum"),
+        (".again", "classic", "quorum"),
+        (".DQ", "classic", "quorum"),
+        (".XQ", "quorum", "classic"),
+    ],
 )
 def test_jobs_wait_in_quorum_queues_and_dead_letters_in_a_classic_one(
     broker: queue_rabbitmq.Broker, suffix: str, other: str, kind: str
@@ -125,8 +145,8 @@ def test_what_a_worker_received_and_did_not_begin_is_sent_anew(
             consumer.connection.process_data_events(1)
         consumer.requeue([])
         consumer.close()
-    returned = [broker.channel.basic_get(broker.jobs)[0].redelivered for _ in range(3)]
-    assert sorted(returned) == [False, False, True]
+    assert broker.channel.basic_get(broker.jobs)[0].redelivered
+    assert not any(broker.channel.basic_get(broker.again)[0].redelivered for _ in range(2))
 
 
 async def test_what_is_done_when_its_connection_is_lost_is_delivered_again(
@@ -151,6 +171,82 @@ async def test_what_a_worker_puts_back_goes_through_one_connection(
         await asyncio.gather(*(queue_dramatiq.in_thread(put_back) for _ in range(5)))
         assert len(own.connections) == 1
     assert counts(broker) == (5, 0, 0)
+
+
+async def test_what_a_dead_worker_left_comes_before_what_is_newer(
+    attached: Settings, broker: queue_rabbitmq.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "later", lambda _: 0)
+    made: list[queue_dramatiq.Jobs] = []
+
+    class Jobs(queue_dramatiq.Jobs):
+        def __init__(self, *values: Any) -> None:
+            super().__init__(*values)
+            made.append(self)
+
+    monkeypatch.setattr(queue_dramatiq, "Jobs", Jobs)
+    publish(broker, "left behind")
+    take(attached, broker)
+    for word in ("in hand", "newer"):
+        publish(broker, word, held.name)
+
+    async def all_wait() -> bool:
+        return counts(broker) == (2, 0, 0)
+
+    async with working(attached.model_copy(update={"worker_concurrency": 1})):
+        await until(lambda: seen)
+        await until(all_wait)
+        await until(lambda: made[0].due)  # to look for it, as soon as there is room
+        gate.set()
+        await until(lambda: len(seen) == 3)
+    assert seen == ["in hand", "left behind, attempt 2", "newer"]
+
+
+async def test_what_a_worker_gives_back_is_tried_again(
+    attached: Settings, broker: queue_rabbitmq.Broker
+) -> None:
+    id = publish(broker, "in hand", held.name)
+    async with working(attached.model_copy(update={"grace_seconds": 0})):
+        await until(lambda: seen)
+    method, _, body = broker.channel.basic_get(broker.again)
+    assert not method.redelivered
+    assert dramatiq.Message.decode(body).message_id == id
+
+
+async def test_who_asks_for_what_is_tried_again_is_answered_though_the_connection_is_lost(
+    attached: Settings,
+) -> None:
+    with closing(queue_rabbitmq.WorkerBroker(attached)) as own:
+        worker: Any = SimpleNamespace(consumers={})
+        assert await own.first(worker) is None
+        consumer: Any = own.consume(own.jobs)
+        worker.consumers[own.jobs] = SimpleNamespace(consumer=consumer)
+        asked = asyncio.create_task(own.first(worker))
+        await until(lambda: consumer.asked)
+        consumer.connection.close()
+        with suppress(ConnectionClosed):
+            consumer.close()
+        await until(asked.done)
+        assert asked.result() is None
+        assert await own.first(worker) is None
+
+
+async def test_what_fails_when_it_is_tried_again_is_replayed_as_new(
+    attached: Settings, broker: queue_rabbitmq.Broker
+) -> None:
+    with closing(queue_rabbitmq.WorkerBroker(attached)) as own:
+        id = publish(own, "again", "newer.job", attempts=9)
+
+    async def buried() -> bool:
+        return id in await dead(attached)
+
+    with capture_logs() as lines:
+        async with working(attached):
+            await until(buried)
+    assert [line["job"] for line in lines if line["event"] == "job.unknown"] == ["newer.job"]
+    assert await queue_rabbitmq.replay(attached, [id]) == 1
+    _, _, body = broker.channel.basic_get(broker.jobs, auto_ack=True)
+    assert dramatiq.Message.decode(body).message_id == id
 
 
 async def test_what_is_sent_is_persistent_and_finds_its_queue_again(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg import OperationalError as DriverError
@@ -96,6 +97,13 @@ async def transaction() -> AsyncIterator[AsyncSession]:
         if deadline.expired():
             raise Unavailable("postgres") from error
         raise
+
+
+async def driver(session: AsyncSession) -> AsyncConnection[TupleRow]:
+    """The driver's connection, in the session's transaction: half the cost, for what runs often."""
+    raw = await (await session.connection()).get_raw_connection()
+    connection: Any = raw.driver_connection
+    return connection  # type: ignore[no-any-return]
 
 
 async def ping() -> None:

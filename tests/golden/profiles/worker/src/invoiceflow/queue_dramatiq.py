@@ -98,6 +98,8 @@ class Jobs(PriorityQueue[Any]):
         self.broker = broker
         self.worker = worker
         self.stopping = stopping
+        # Where what is tried again waits in a place of its own: one of it, if there is any.
+        self.first: Any = getattr(broker, "first", None)
         self.loop = asyncio.get_running_loop()
         self.moving = Moving()
         broker.add_middleware(self.moving)
@@ -106,6 +108,9 @@ class Jobs(PriorityQueue[Any]):
         self.running: set[asyncio.Task[None]] = set()
         self.done: list[Any] = []
         self.waiting = self.loop.call_soon(self._acknowledge)
+        self.due = False
+        if self.first:
+            self.loop.call_soon(self._look)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         # After an outage there is another consumer, which knows nothing of this one's messages.
@@ -122,11 +127,20 @@ class Jobs(PriorityQueue[Any]):
         while self.hand:
             await asyncio.wait(self.hand)
 
+    def _look(self) -> None:
+        self.due = True
+        self._begin()
+
     def _begin(self) -> None:
         self.woken = False
-        most = self.worker.queue_prefetch
-        while len(self.hand) < most and not self.empty() and not self.stopping.is_set():
-            self._start(self._handle(self.get_nowait().message))
+        while len(self.hand) < self.worker.queue_prefetch and not self.stopping.is_set():
+            if self.due:
+                self.due = False
+                self._start(self._handle_first())
+            elif not self.empty():
+                self._start(self._handle(self.get_nowait().message))
+            else:
+                break
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # In a context of its own: none has the ids of the job that ended when it began.
@@ -137,6 +151,15 @@ class Jobs(PriorityQueue[Any]):
     def _end(self, task: asyncio.Task[None]) -> None:
         self.hand.discard(task)
         self._begin()
+
+    async def _handle_first(self) -> None:
+        """Handle one that is tried again; if there is none, look before long."""
+        message = await self.first(self.worker)
+        if message is None:
+            self.loop.call_later(IDLE_MILLISECONDS / 1000, self._look)
+        else:
+            self._look()
+            await self._handle(message)
 
     async def _handle(self, message: Any) -> None:
         """Try again what failed, later and later; what a stop interrupted, at once."""
@@ -178,6 +201,8 @@ class Jobs(PriorityQueue[Any]):
             if key := values.pop("key", None):
                 await direct.started(message.message_id, key)
             attempt = message.options.get("attempts", 0) + 1
+            if message.actor_name not in runner.TASKS:  # another release began with it
+                log.error("job.unknown", job=message.actor_name, job_id=message.message_id)
             task = runner.TASKS[message.actor_name]
             await task.run(job_id=message.message_id, attempt=attempt, **values)
         finally:
