@@ -6,6 +6,7 @@ had here: every key of theirs that we use is listed below, with the type of its 
 """
 
 import json
+import os
 import re
 import subprocess
 import tomllib
@@ -16,6 +17,7 @@ from shutil import copyfile, copytree
 from string import Template
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import cases
 import manifests
@@ -176,7 +178,7 @@ def ecs(root: Path) -> str:
             found.append(f"{name} listens on {ports}")
         if health(container) != {"release": "", "web": "/livez"}.get(name, "/tmp/heartbeat"):  # noqa: S108
             found.append(f"{name} is healthy by {container.get('healthCheck')}")
-    return "\n".join(found)
+    return "\n".join(found + commands(root, "ecs"))
 
 
 def systemd(root: Path) -> str:
@@ -400,7 +402,8 @@ def analyzed(*words: str) -> str:
 
 def ran(folder: Path, *words: str) -> str:
     """What Terraform says when it is not content."""
-    code, out, error = TerraformCommand.run([*words, "-no-color"], chdir=str(folder))
+    with patch.dict(os.environ, CHECKPOINT_DISABLE="1"):  # it would ask for news
+        code, out, error = TerraformCommand.run([*words, "-no-color"], chdir=str(folder))
     return f"terraform {words[0]} ends with {code}: {out}{error}" if code else ""
 
 
@@ -554,6 +557,7 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         (SERVED, '"containerPort": 8000', '"containerPort": 80', "listens on [80]"),
         (SERVED, "/livez", "/readyz", "healthy by"),
         ("Procfile", "worker:", "drudge:", "there are tasks for"),
+        (f"{ECS}/README.md", "for process in web ", "for process in ", "its page names"),
     ],
     systemd: [
         (UNIT, "ProtectProc=", "ProtectProcess=", "ProtectProcess"),
