@@ -1,7 +1,7 @@
 """Which answers go together: written here a second time, so that a wrong question is noticed."""
 
 from collections.abc import Collection
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 from typing import Any
 
 Answers = dict[str, Any]
@@ -25,7 +25,11 @@ FACTORS: dict[str, list[Any]] = {
     "ci": ["github", "gitlab"],
     "kubernetes": [True, False],
 }
-DEFAULTS: Answers = {question: choices[0] for question, choices in FACTORS.items()}
+# Their files depend on what a service is made of and not on each other.
+PLATFORMS = ["heroku", "fly", "ecs", "systemd", "terraform"]
+DEFAULTS: Answers = {question: choices[0] for question, choices in FACTORS.items()} | {
+    "platforms": []
+}
 
 PROFILES: dict[str, Answers] = {
     "bare": DEFAULTS
@@ -35,7 +39,8 @@ PROFILES: dict[str, Answers] = {
     | {"flavor": "worker", "services": ["redis"], "broker": "redis"}
     | {"example": False, "ci": "gitlab"},
     "default": DEFAULTS,
-    "everything": DEFAULTS | {"services": ["postgres", "redis", "s3"], "broker": "rabbitmq"},
+    "everything": DEFAULTS
+    | {"services": ["postgres", "redis", "s3"], "broker": "rabbitmq", "platforms": PLATFORMS},
 }
 
 
@@ -52,22 +57,37 @@ def valid(answers: Answers) -> bool:
     )
 
 
+def every_set() -> list[Answers]:
+    """What can be answered, the defaults first: without platforms, with all, with each alone."""
+    made = [dict(zip(FACTORS, choices, strict=True)) for choices in product(*FACTORS.values())]
+    plain: list[Answers] = [answers | {"platforms": []} for answers in made]
+    shapes = [one for one in plain if one["ci"] == "github" and one["kubernetes"]]
+    everywhere: list[Answers] = [answers | {"platforms": PLATFORMS} for answers in shapes]
+    alone: list[Answers] = [
+        DEFAULTS | {"kubernetes": False, "platforms": [platform]} for platform in PLATFORMS
+    ]
+    return plain + everywhere + alone
+
+
 def valid_sets() -> list[Answers]:
-    """All of them, the defaults first."""
-    every = (dict(zip(FACTORS, choices, strict=True)) for choices in product(*FACTORS.values()))
-    return [answers for answers in every if valid(answers)]
+    """All of these that are not refused."""
+    return [answers for answers in every_set() if valid(answers)]
 
 
 def pairwise(questions: Collection[str] = FACTORS) -> list[Answers]:
-    """Few sets in which every two choices that can meet do meet; greedy, always the same."""
-    sets = valid_sets()
+    """Few sets in which every two choices that can meet do meet; greedy, always the same.
+
+    The platforms go round among them: none, each, and all.
+    """
+    sets = [answers for answers in valid_sets() if not answers["platforms"]]
     missing = set().union(*(pairs(answers, questions) for answers in sets))
     cover = []
     while missing:
         best = max(sets, key=lambda answers: len(pairs(answers, questions) & missing))
         missing -= pairs(best, questions)
         cover.append(best)
-    return sorted(cover, key=name)
+    turns = cycle([[], *([platform] for platform in PLATFORMS), PLATFORMS])
+    return [answers | {"platforms": next(turns)} for answers in sorted(cover, key=name)]
 
 
 def pairs(answers: Answers, questions: Collection[str] = FACTORS) -> set[tuple[str, str]]:
@@ -86,5 +106,6 @@ def name(answers: Answers) -> str:
         "example" * answers["example"],
         answers["ci"],
         "kubernetes" * answers["kubernetes"],
+        *(["everywhere"] if answers["platforms"] == PLATFORMS else answers["platforms"]),
     ]
     return "-".join(filter(None, words))

@@ -254,6 +254,8 @@ def gitlab(root: Path) -> str:
     jobs = [job for job in pipeline.values() if isinstance(job, dict) and "script" in job]
     strange = {job["stage"] for job in jobs} ^ set(pipeline["stages"])
     wrong = f"stages without a job, or jobs without a stage: {strange}" if strange else ""
+    # It notices what jobs want of each other.
+    wrong += said("cimulator", "validate", "--output=/dev/null", GITLAB, cwd=root)
     return wrong + schema("gitlab-ci", GITLAB, root, "--data-transform=gitlab-ci")
 
 
@@ -670,6 +672,8 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
         (GITLAB, "interruptible: true", "interruptible: maybe", "interruptible"),
         (GITLAB, "\nbuild:\n", "\nimage:\n", "image"),
         (GITLAB, "stage: build", "stage: deploy", "deploy"),
+        (GITLAB, "extends: .by_hand", "extends: .by_head", "job '.by_head'"),
+        (GITLAB, "stage: build\n", "stage: build\n  needs: [chek]\n", "job 'chek'"),
     ],
     pipeline_commands: [
         (GITHUB, "      - run: bin/ci\n", "", "the job ci/check runs"),

@@ -7,7 +7,7 @@ from cases import FACTORS, PROFILES, Answers, name, pairs, pairwise, valid, vali
 from render import Generate
 
 # A question with one choice has nothing to differ from until it has two.
-CHOICES = [question for question, choices in FACTORS.items() if len(choices) > 1]
+CHOICES = [question for question, choices in FACTORS.items() if len(choices) > 1] + ["platforms"]
 
 
 def emitted(generate: Generate, answers: Answers) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from difflib import unified_diff
 
-from cases import PROFILES, Answers
+from cases import PLATFORMS, PROFILES, Answers
 from render import FEATURES, Generate
 
 BARE = PROFILES["bare"]
@@ -30,6 +30,7 @@ STEPS: dict[str, tuple[Answers, Answers]] = {
     "documents": (SHOWS, SHOWS | {"services": ["postgres", "s3"]}),
     "kubernetes": (KEEPS_TIME, KEEPS_TIME | {"kubernetes": True}),
     "gitlab": (BARE, BARE | {"ci": "gitlab"}),
+    **{platform: (STORES, STORES | {"platforms": [platform]}) for platform in PLATFORMS},
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import hygiene
 import pytest
 import yaml
-from cases import DEFAULTS, FACTORS
+from cases import DEFAULTS, FACTORS, PLATFORMS
 from render import QUESTIONS, ROOT, Generate, Project, render
 
 CONTRACT = {
@@ -73,6 +73,7 @@ def test_they_offer_these_choices() -> None:
     sizes = range(len(offered["services"]) + 1)
     several = chain.from_iterable(combinations(offered["services"], size) for size in sizes)
     offered["services"] = list(map(list, several))
+    assert offered.pop("platforms") == PLATFORMS
     for question in offered.keys() | FACTORS.keys():
         assert sorted(map(repr, offered[question])) == sorted(map(repr, FACTORS[question]))
 
@@ -143,6 +144,10 @@ def test_every_module_that_a_service_could_hide_is_reserved(generate: Generate) 
         ({"scheduler": "maybe"}, "'maybe' is not in [True, False]"),
         ({"example": "maybe"}, "'maybe' is not in [True, False]"),
         ({"kubernetes": "maybe"}, "'maybe' is not in [True, False]"),
+        (
+            {"platforms": ["nomad"]},
+            "'nomad' is not in ['heroku', 'fly', 'ecs', 'systemd', 'terraform']",
+        ),
         ({"ci": "jenkins"}, "'jenkins' is not in ['github', 'gitlab']"),
         ({"description": ""}, LINE),
         ({"description": " "}, LINE),

@@ -4,12 +4,11 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import hygiene
 import pytest
-from cases import FACTORS, Answers, name, valid_sets
+from cases import every_set, name, valid_sets
 from conftest import tool
 from render import ROOT, Project, render
 
@@ -34,8 +33,7 @@ def projects(started: float, tmp_path_factory: pytest.TempPathFactory) -> Projec
     """What comes of every combination of choices that is not refused."""
     folder = tmp_path_factory.mktemp("all")
     made = {}
-    for choices in product(*FACTORS.values()):
-        answers: Answers = dict(zip(FACTORS, choices, strict=True))
+    for answers in every_set():
         try:
             made[name(answers)] = Project(render(answers, folder / name(answers)))
         except ValueError:

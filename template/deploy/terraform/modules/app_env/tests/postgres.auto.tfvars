@@ -1,0 +1,1 @@
+postgres = { host = "db.example.com", database = "app", username = "app", password = "p w+/@:%" }

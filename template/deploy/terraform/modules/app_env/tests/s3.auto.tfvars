@@ -1,0 +1,1 @@
+s3 = { bucket = "documents", region = "eu-central-1" }

@@ -1,0 +1,1 @@
+webhook = { secret = "only-for-this-test" }

@@ -1,0 +1,1 @@
+rabbitmq = { host = "queue.example.com", username = "app", password = "it" }

@@ -1,0 +1,1 @@
+redis = { host = "cache.example.com", password = "p/w" }
