@@ -4,6 +4,13 @@ from .violation import DELIVERY, HEALTH, LOGS, MAIN, WEB, Violation
 
 VIOLATIONS = [
     Violation(
+        name="any-branch",
+        factor="I",
+        stands_for="whatever somebody pushes, delivered",
+        edits={DELIVERY: ("    branches: [main]\n", "    paths: [src/**]\n")},
+        killed_by="I-4",
+    ),
+    Violation(
         name="commit-const",
         factor="I",
         stands_for="a version written by hand",

@@ -2,10 +2,14 @@
 
 import re
 import subprocess
+from typing import Any
+
+import yaml
 
 from .catalogue import check, require
+from .factor_05_build import DEPLOYS
 from .kit import Kit
-from .reading import ENVIRONMENT, PIPELINES, lines
+from .reading import ENVIRONMENT, PIPELINES, at, jobs, lines
 
 BRANCH = re.compile(
     rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
@@ -38,4 +42,19 @@ def no_environment_branches(kit: Kit) -> str:
         listed = begins or (listed and line.lstrip().startswith("- "))
         named = listed and re.fullmatch(rf"\s*- [\"']?{ENVIRONMENT}[\"']?\s*", line)
         require(not named and not BRANCH.search(line), f"{where}: {line.strip()}")
+    for path, found in jobs(kit).items():
+        deploys = any(re.search(DEPLOYS, job.commands) for job in found.values())
+        anything = deploys and _pushed(yaml.safe_load(path.read_text()))
+        require(not anything, f"{at(kit, path)}: what is pushed to any branch is deployed")
     return f"{len(branches)} branches, {len(read)} lines of pipelines"
+
+
+def _pushed(workflow: dict[Any, Any]) -> bool:
+    """Whether a workflow of GitHub runs on a push to whatever branch."""
+    on = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as a truth
+    if not isinstance(on, dict):
+        return "push" in (on or [])
+    push = on.get("push", {"tags": []}) or {}
+    if not {"branches", "tags"} & {*push}:
+        return True
+    return any("*" in one for one in push.get("branches", []))
