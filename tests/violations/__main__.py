@@ -58,8 +58,9 @@ def main(arguments: list[str]) -> int:
     verdicts.sort(key=lambda one: order.index(one.violation.name))
     say(report.totals(verdicts))
     if not chosen:
-        report.write("Found", report.found(verdicts))
-        report.write("Not found where there is nothing", report.nothing(verdicts, good, voids))
+        report.write("Found", report.found(verdicts, given.quick))
+        text = report.nothing(verdicts, good, voids, given.quick)
+        report.write("Not found where there is nothing", text)
     return 0 if all(one.killed for one in verdicts) and not report.wrong(good, voids) else 1
 
 

@@ -70,7 +70,7 @@ def totals(verdicts: Sequence[Verdict]) -> str:
     return said + (f"; not counted, the laptop sees them: {', '.join(unfit)}" if unfit else "")
 
 
-def found(verdicts: Sequence[Verdict]) -> str:
+def found(verdicts: Sequence[Verdict], quick: bool) -> str:
     """Every violation and what became of it."""
     rows = []
     for verdict in verdicts:
@@ -79,11 +79,15 @@ def found(verdicts: Sequence[Verdict]) -> str:
         passes = "fails" if verdict.smoke else "passes"
         cells = (one.factor, one.name, one.stands_for, passes, seen, f"{verdict.seconds:.0f}")
         rows.append(f"| {' | '.join(cells)} |\n")
-    return f"{totals(verdicts)}.\n\n{FOUND}{''.join(rows)}"
+    how = " By `--quick`: of most rows, the check that had to break alone." if quick else ""
+    return f"{totals(verdicts)}.{how}\n\n{FOUND}{''.join(rows)}"
 
 
 def nothing(
-    verdicts: Sequence[Verdict], good: Mapping[str, Checks], voids: Mapping[str, Sequence[str]]
+    verdicts: Sequence[Verdict],
+    good: Mapping[str, Checks],
+    voids: Mapping[str, Sequence[str]],
+    quick: bool,
 ) -> str:
     """What the kit says of good services and of void ones, and what each check is needed for."""
     alone = Counter(one.broken[0] for one in verdicts if one.killed and len(one.broken) == 1)
@@ -94,6 +98,10 @@ def nothing(
         f"Broken on the services as they are: {', '.join(wrong(good, {})) or 'nothing'}.",
         "Checks of processes that hold on a service that\n\n"
         + "\n".join(f"- {name}: {', '.join(voids[name]) or 'none'}" for name in VOIDS if voids),
+    ]
+    if quick:
+        return "\n\n".join(parts)  # whole rows alone tell who else would have seen it
+    parts += [
         "In its factor's row a check was the only one to break for so many violations:\n\n"
         + (", ".join(f"{id} {count}" for id, count in sorted(alone.items())) or "none"),
         f"For none: {', '.join(never) or 'none'}.",
