@@ -310,10 +310,12 @@ def sockets(pid: int) -> set[str]:
 def peers(pid: int) -> set[int]:
     """The ports to which a process has opened connections."""
     listening = {here.rpartition(":")[2] for here, _ in own_sockets(pid, LISTENS_TCP)}
+    connected = own_sockets(pid, CONNECTED)
+    own = {here for here, _ in connected}  # some libraries wake themselves up through a connection
     return {
         int(there.rpartition(":")[2], 16)
-        for here, there in own_sockets(pid, CONNECTED)
-        if here.rpartition(":")[2] not in listening
+        for here, there in connected
+        if there not in own and here.rpartition(":")[2] not in listening
     }
 
 
