@@ -57,7 +57,7 @@ async def drain(kit: Kit) -> str:
             await deploy.held()
         web.signal(signal.SIGTERM)
         half[1].write(b"\r\n")
-        answer = (await asyncio.wait_for(half[0].read(), 20)).decode()
+        answer = (await asyncio.wait_for(half[0].readuntil(b"\r\n\r\n"), 20)).decode()
         require(" 200 " in answer, f"a request half sent at SIGTERM: {answer[:100]!r}")
         half[1].close()
         await until(lambda: closed(web), "no new connection is accepted")
@@ -123,7 +123,9 @@ async def rolling(kit: Kit) -> str:
             forgetting = asyncio.create_task(forget())
             await asyncio.sleep(manifest["preStop"])
             web.signal(signal.SIGTERM)
-            await until(lambda: leaves(web), "a process that was told to stop says so", NOTICE)
+            told = time.monotonic()
+            what = "a process that was told to stop is ready no more"
+            await until(lambda: leaves(web, told), what, manifest["grace"])
             code = await web.ended(manifest["grace"])
             await forgetting
             return code
@@ -138,12 +140,17 @@ async def rolling(kit: Kit) -> str:
     return f"{answered} requests while 2 replicas were replaced, 0 failed"
 
 
-async def leaves(web: Process) -> bool:
-    """Whether it is no longer ready, and ends the connections on which it still answers."""
+async def leaves(web: Process, told: float) -> bool:
+    """Whether it is no longer ready, and ends the connections on which it still answers.
+
+    Balancers that ask each second learn of it in no other way, unless it is gone before they ask.
+    """
+    asked = time.monotonic()
     try:
         answer = await web.get("/readyz")
     except TransportError:
-        return True  # nobody is answered any more
+        require(asked - told < 2 * STALE_SECONDS, "it was ready to its end")
+        return True
     if answer.status_code == 200:
         return False
     ends = answer.http_version == "HTTP/1.0" or "close" in answer.headers.get("connection", "")
@@ -152,7 +159,6 @@ async def leaves(web: Process) -> bool:
 
 
 STALE_SECONDS = 1.0
-NOTICE = 3.0  # seconds: balancers that ask each second have to learn of it from the answers
 PAUSE_SECONDS = 0.025  # of a visitor: it is no load test
 
 
