@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from shutil import copytree
@@ -585,7 +585,28 @@ def test_a_release_on_a_cluster_is_its_overlay_with_one_image_and_its_own_secret
 
 # ---- and each check notices a fault
 
-Fault = tuple[str, str, str, str]
+Fault = tuple[str, str, str, str]  # file, what stands there once, what takes its place, complaint
+
+
+def shown(faults: Mapping[Callable[[Path], str], Sequence[Fault]]) -> pytest.MarkDecorator:
+    """Each check with each of its faults."""
+    pairs = [
+        pytest.param(check, fault, id=f"{check.__name__}-{number}-{fault[3]}")
+        for check, several in faults.items()
+        for number, fault in enumerate(several, 1)
+    ]
+    return pytest.mark.parametrize(("check", "fault"), pairs)
+
+
+def complained(check: Callable[[Path], str], fault: Fault, copy: Path) -> str:
+    """What a check says once this fault is in the copy of a repository."""
+    file, old, new, _ = fault
+    text = (copy / file).read_text()
+    assert text.count(old) == 1
+    (copy / file).write_text(text.replace(old, new))
+    return check(copy)
+
+
 WEB, WORKER, CLOCK, RELEASE = (
     f"{BASE}/{process}.yaml" for process in ("web", "worker", "clock", "release")
 )
@@ -1062,20 +1083,9 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("check", "fault"),
-    [
-        pytest.param(check, fault, id=f"{check.__name__}-{number}-{fault[3]}")
-        for check, faults in FAULTS.items()
-        for number, fault in enumerate(faults, 1)
-    ],
-)
+@shown(FAULTS)
 def test_a_fault_is_noticed(
     generate: Generate, tmp_path: Path, check: Callable[[Path], str], fault: Fault
 ) -> None:
-    file, old, new, complaint = fault
-    copy = copytree(generate(**MADE_WITH.get(file, {})).path, tmp_path / "copy")
-    text = (copy / file).read_text()
-    assert text.count(old) == 1
-    (copy / file).write_text(text.replace(old, new))
-    assert complaint in check(copy)
+    whole = generate(**MADE_WITH.get(fault[0], {})).path
+    assert fault[3] in complained(check, fault, copytree(whole, tmp_path / "copy"))

@@ -33,10 +33,12 @@ from test_delivery import (
     REQUIRED,
     Fault,
     built,
+    complained,
     example,
     processes,
     said,
     settings,
+    shown,
 )
 
 APP, FLY = "app.json", "fly.toml"
@@ -635,21 +637,9 @@ FAULTS: dict[Callable[[Path], str], list[Fault]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("check", "fault"),
-    [
-        pytest.param(check, fault, id=f"{check.__name__}-{number}-{fault[3]}")
-        for check, faults in FAULTS.items()
-        for number, fault in enumerate(faults, 1)
-    ],
-)
+@shown(FAULTS)
 def test_a_fault_is_noticed(
     generate: Generate, tmp_path: Path, check: Callable[[Path], str], fault: Fault
 ) -> None:
-    file, old, new, complaint = fault
-    whole = generate(platforms=cases.PLATFORMS, **MADE_WITH.get(file, {})).path
-    copy = copytree(whole, tmp_path / "copy")
-    text = (copy / file).read_text()
-    assert text.count(old) == 1
-    (copy / file).write_text(text.replace(old, new))
-    assert complaint in check(copy)
+    whole = generate(platforms=cases.PLATFORMS, **MADE_WITH.get(fault[0], {})).path
+    assert fault[3] in complained(check, fault, copytree(whole, tmp_path / "copy"))

@@ -47,6 +47,10 @@ def transaction() -> Any:
     return _module("postgres").transaction()
 
 
+async def driver(session: Any) -> Any:
+    return await _module("postgres").driver(session)
+
+
 def _module(name: str) -> Any:
     return import_module(f"{os.environ['SERVICE']}.{name}")
 

@@ -58,8 +58,7 @@ async def change(count: int) -> None:
     for _ in range(count):
         async with meter.transaction() as session:
             await session.execute(text(meter.CHANGE))
-            raw = await (await session.connection()).get_raw_connection()
-            await noop.configure(connection=raw.driver_connection).defer_async()
+            await noop.configure(connection=await meter.driver(session)).defer_async()
 
 
 async def enqueue() -> None:
