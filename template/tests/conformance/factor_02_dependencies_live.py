@@ -11,19 +11,18 @@ from .factor_02_dependencies import PATH
 from .kit import Kit
 from .platform import Client
 
-STARTS = ("os.exec", "os.posix_spawn", "os.system", "subprocess.Popen")
-
 
 @check("II-4", 22, fast=True)
 async def tools(kit: Kit) -> str:
     """No process starts another program, with a PATH that holds nothing but the interpreter."""
     told = await kit.told()
-    acts = [act for act in told.acts if act.startswith(STARTS)]
     # A library may look for a tool; that it was not there has harmed nobody.
     looked = {
-        act.split()[1] for act in acts if "site-packages" in act and "/" not in act.split()[1]
+        act.split()[1]
+        for act in told.starts
+        if "site-packages" in act and "/" not in act.split()[1]
     }
-    started = [act for act in acts if act.split()[1] not in looked]
+    started = [act for act in told.starts if act.split()[1] not in looked]
     require(not started, "; ".join(started[:3]))
     children = {pid: own for pid, own in told.children.items() if own}
     require(not children, f"processes have children: {children}")

@@ -289,6 +289,7 @@ async def stopped_early(process: Process) -> int:
         return not process.alive or bool(process.lines) or process.own_seconds()[0] > EARLY
 
     await until(begun, f"{process.type} starts")
+    require(process.alive, f"{process.type} ended by itself: {process.tail()}")
     for _ in range(2):
         process.signal(signal.SIGTERM)
     return await process.ended(10)

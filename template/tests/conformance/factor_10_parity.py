@@ -13,9 +13,9 @@ from .reading import (
     MANIFESTS,
     PIPELINES,
     at,
+    bases,
     command,
     free_of,
-    image,
     imported,
     lines,
     nodes,
@@ -108,9 +108,7 @@ def _named(kit: Kit) -> Iterator[tuple[str, str]]:
         yield from ((where, one) for one in found)
         if match := re.search(r"\b(python-)?version[\"']?:\s*[\"']?(\d[\d.]*)", line):
             yield where, f"{'python' if match[1] else 'uv'}:{match[2]}"
-    froms = [rest.split() for word, rest in image(kit) if word == "FROM"]
-    stages = {one[-1] for one in froms if len(one) > 2}
-    yield from (("Dockerfile", one[0].partition("@")[0]) for one in froms if one[0] not in stages)
+    yield from (("Dockerfile", one.partition("@")[0]) for one in bases(kit))
     for path, node, text in strings(python(kit, "dev/*.py", "tests/*.py")):
         if re.fullmatch(r"[\w./-]+:v?\d{1,3}(?!\d)[\w.-]*", text):
             yield at(kit, path, node), text

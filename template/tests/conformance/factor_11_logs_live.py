@@ -8,7 +8,6 @@ import uuid
 from typing import Any
 
 from .catalogue import check, require
-from .factor_02_dependencies_live import STARTS
 from .kit import Kit
 from .platform import SECONDS, Client, Process, until
 
@@ -172,8 +171,7 @@ async def secrets(kit: Kit) -> str:
 async def no_files(kit: Kit) -> str:
     """No process writes, or tries to write, a file: the file system may be read-only."""
     told = await kit.told()
-    writes = [act for act in told.acts if not act.startswith(STARTS)]
-    require(not writes, "; ".join(writes[:3]))
+    require(not told.writes, "; ".join(told.writes[:3]))
     left = [str(path) for one in told.deploy.processes for path in one.own.rglob("*")]
     require(not left, f"left in the folder for temporary files: {left[:3]}")
     return f"{len(told.deploy.processes)} processes on a read-only file system, no attempt to write"

@@ -29,6 +29,7 @@ SOON = {"WORKER_STALLED_SECONDS": "2"}
 Made = TypeVar("Made")
 
 FORMER = "former release"
+STARTS = ("os.exec", "os.posix_spawn", "os.system", "subprocess.Popen")
 LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
 LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 
@@ -49,6 +50,16 @@ class Told:
     def acts(self) -> list[str]:
         """What the audit hook noted."""
         return self.deploy.audit.read_text().splitlines()
+
+    @property
+    def starts(self) -> list[str]:
+        """The acts that start a program."""
+        return [act for act in self.acts if act.startswith(STARTS)]
+
+    @property
+    def writes(self) -> list[str]:
+        """The other acts: something was to be written."""
+        return [act for act in self.acts if not act.startswith(STARTS)]
 
     def transcript(self, telling: str) -> list[str]:
         return self.tellings[telling].transcript

@@ -295,8 +295,7 @@ class Deploy:
     def named(self) -> set[int]:
         """The ports of all URLs that a process is given."""
         urls = self.environment | {name: at.url for name, at in self.pipes.items()}
-        parts = [urlsplit(url) for url in urls.values() if "://" in url]
-        return {one.port or (443 if one.scheme == "https" else 80) for one in parts}
+        return {urlsplit(url).port or 443 for url in urls.values() if "://" in url}
 
     async def used(self) -> None:
         """Wait until every backing service has been asked, unless nobody asks it."""

@@ -245,12 +245,16 @@ def template(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def floating(kit: Kit) -> list[str]:
-    """The images of the Dockerfile that may be others tomorrow."""
+def bases(kit: Kit) -> list[str]:
+    """The images that the Dockerfile begins with, its own stages left out."""
     froms = [rest.split() for word, rest in image(kit) if word == "FROM"]
     stages = {"scratch", *(one[-1] for one in froms if len(one) > 2)}
-    names = [one[0] for one in froms if one[0] not in stages]
-    return [one for one in names if not re.search(r":(?!latest$)[^/]+$|@sha256:", one)]
+    return [one[0] for one in froms if one[0] not in stages]
+
+
+def floating(kit: Kit) -> list[str]:
+    """Those of them that may be others tomorrow."""
+    return [one for one in bases(kit) if not re.search(r":(?!latest$)[^/]+$|@sha256:", one)]
 
 
 def manifests(kit: Kit) -> list[tuple[Path, dict[str, Any]]]:
