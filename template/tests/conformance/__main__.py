@@ -76,9 +76,9 @@ async def run_all(checks: list[Check], kit: Kit) -> list[Result]:
             verdict, evidence = await run(check, kit)
             return Result(check, verdict, evidence, time.monotonic() - began)
 
-    slow_first = sorted(checks, key=lambda check: check.fast)
+    in_turn = sorted(checks, key=lambda check: (not check.leaves, check.fast))  # slow ones early
     async with kit.stack:
-        results = await asyncio.gather(*map(one, slow_first))
+        results = await asyncio.gather(*map(one, in_turn))
     return sorted(results, key=lambda result: checks.index(result.check))
 
 

@@ -50,11 +50,12 @@ class Check:
     file: str
     run: Run = field(repr=False)
     """Returns the evidence, raises Broken or anything else."""
+    leaves: bool = False  # its deploy to others that need a whole one, so it comes early
 
     @property
     def kind(self) -> str:
-        """What it looks at: files, processes or the image."""
-        kinds = {"_live.py": "processes", "image.py": "image"}
+        """What it looks at: files, what the commands in bin/ do, processes or the image."""
+        kinds = {"_live.py": "processes", "_verbs.py": "verbs", "image.py": "image"}
         return next((kind for end, kind in kinds.items() if self.file.endswith(end)), "files")
 
     @property
@@ -66,7 +67,11 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    id: str, *statements: int, needs: tuple[str, ...] = (), fast: bool = False
+    id: str,
+    *statements: int,
+    needs: tuple[str, ...] = (),
+    fast: bool = False,
+    leaves: bool = False,
 ) -> Callable[[Run], Run]:
     """Put a function into the catalogue; its docstring says what must hold."""
 
@@ -75,15 +80,15 @@ def check(
             raise ValueError(f"two checks are called {id}")
         file = Path(function.__code__.co_filename).name
         must = inspect.cleandoc(function.__doc__ or "")
-        CHECKS[id] = Check(id, must, statements, needs, fast, file, function)
+        CHECKS[id] = Check(id, must, statements, needs, fast, file, function, leaves)
         return function
 
     return register
 
 
 def load() -> list[Check]:
-    """Every check of the factor_NN_*.py beside this file, of files and of processes (_live), and of
-    image.py."""
+    """Every check of the factor_NN_*.py beside this file, of files, of processes (_live) and of
+    the commands in bin/ (_verbs), and of image.py."""
     for path in sorted(Path(__file__).parent.glob("factor_*.py")):
         import_module(f".{path.stem}", __package__)
     import_module(".image", __package__)

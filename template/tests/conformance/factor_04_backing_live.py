@@ -93,10 +93,10 @@ async def well_again(kit: Kit, deploy: Deploy, started: list[Process]) -> None:
     require(not gone, f"ended meanwhile: {gone}")
 
 
-@check("IV-3", 13, 115, needs=("://",), fast=True)
+@check("IV-3", 13, 115, needs=("://",), fast=True, leaves=True)
 async def late(kit: Kit) -> str:
     """A process starts before its services, is not ready until it has reached them, then is."""
-    async with kit.deploy() as deploy:
+    async with kit.left() as deploy:
         await deploy.cut()
         started = [await deploy.start(type) for type in kit.serving]
         for process in started:

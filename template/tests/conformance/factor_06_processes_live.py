@@ -47,8 +47,7 @@ async def nothing_on_disk(kit: Kit) -> str:
 async def no_stale_answer(kit: Kit) -> str:
     """What a worker has written every replica says from then on, whatever it said before."""
     done = kit.offered("done")
-    async with kit.whole(but="worker") as deploy:
-        await deploy.up("web")
+    async with kit.whole(but="worker", webs=2) as deploy:
         views = [Client(deploy) for _ in range(2)]
         for view, web in zip(views, deploy.of("web"), strict=False):
             view.balancer.fixed = web
@@ -73,8 +72,7 @@ async def no_stale_answer(kit: Kit) -> str:
 @check("VI-4", 44, 45, needs=("web", "worker", "story.repeat"))
 async def counts_once(kit: Kit) -> str:
     """A request that must count once does, though several replicas get it at the same moment."""
-    async with kit.whole(but="worker") as deploy:
-        await deploy.up("web")
+    async with kit.whole(but="worker", webs=2) as deploy:
         client = Client(deploy)
         deploy.slow(0.05)  # each replica looks before another one has written
         about = await kit.offered("repeat")(client, TIMES)

@@ -60,7 +60,7 @@ async def drain(kit: Kit) -> str:
         answer = (await asyncio.wait_for(half[0].readuntil(b"\r\n\r\n"), 20)).decode()
         require(" 200 " in answer, f"a request half sent at SIGTERM: {answer[:100]!r}")
         half[1].close()
-        await until(lambda: closed(web), "no new connection is accepted")
+        await until(lambda: not web.listens(), "no new connection is accepted")
         if asking:
             given_up, _ = await asyncio.wait(asking, timeout=IN_FLIGHT_SECONDS)
             require(not given_up, "a request in flight was given up")
@@ -75,15 +75,6 @@ async def drain(kit: Kit) -> str:
             lost = {f"in flight {i}" for i in range(3)} - set(names)
             require(not lost, f"answered, and not there: {lost}")
     return f"{1 + len(asking)} requests in flight answered, then closed, exit {code}"
-
-
-async def closed(web: Process) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", web.port)
-    except OSError:
-        return True
-    writer.close()
-    return False
 
 
 @check("IX-3", 10, 61, 76, 84, 88, 110, needs=("web",))
@@ -159,7 +150,7 @@ async def leaves(web: Process, told: float) -> bool:
 
 
 STALE_SECONDS = 1.0
-PAUSE_SECONDS = 0.025  # of a visitor: it is no load test
+PAUSE_SECONDS = 0.05  # of a visitor: it is no load test
 
 
 def rollout(kit: Kit) -> dict[str, float]:
@@ -178,14 +169,13 @@ def rollout(kit: Kit) -> dict[str, float]:
 @check("IX-4", 13, 62, needs=("worker", "story.enqueue"))
 async def crash(kit: Kit) -> str:
     """A worker that is killed in the middle of its jobs loses none: others do them."""
-    async with kit.deploy(variables=SOON) as deploy:
-        await deploy.up(*kit.serving_but("worker"))
+    async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, 12)
         interrupted = set()
         for answers in MOMENTS:
             deploy.slow(BRISK)
-            victim = await deploy.start("worker")
+            victim = await deploy.start("worker", **SOON)
             await victim.begins(1)
             deploy.slow(SLOW)
             await asyncio.sleep(answers * SLOW)
@@ -193,9 +183,10 @@ async def crash(kit: Kit) -> str:
             interrupted |= {*victim.jobs("job.started")} - {*victim.jobs("job.done")}
         require(interrupted, "every job was done before its worker was killed")
         deploy.slow(0)
-        await deploy.start("worker")
+        other = await deploy.start("worker", **SOON)
         done = kit.offered("done")
         await until(lambda: done(client, about), "every job of a killed worker is done", 60)
+        await other.stop()
     return f"{len(MOMENTS)} kills, {len(interrupted)} jobs in hand, all {len(about)} done"
 
 

@@ -110,19 +110,18 @@ def on_lines(process: Process, id: str) -> list[str]:
 async def unbuffered(kit: Kit) -> str:
     """A line is out within a second of what it tells, though nobody asks Python for it."""
     type = "web" if "web" in kit.procfile else kit.serving[0]
-    async with kit.deploy() as deploy:
-        process = await deploy.start(type)
+    async with kit.whole(but="" if type == "web" else type) as deploy:
+        (process, *_) = deploy.of(type) or await deploy.up(type)
+        before = time.monotonic()
         if type == "web":
-            await process.ready()
-            mark = f"request-{uuid.uuid4().hex}"
-            before = time.monotonic()
-            await process.asks("GET", "/no-such-page", headers={"X-Request-ID": mark})
-            await logged(process, mark, 5)
-            late = time.monotonic() - before
+            for _ in range(2):  # a full buffer may let one out
+                mark = f"request-{uuid.uuid4().hex}"
+                before = time.monotonic()
+                await process.asks("GET", "/no-such-page", headers={"X-Request-ID": mark})
+                await logged(process, mark, 5)
         else:
-            before = time.monotonic()
             await until(lambda: process.lines, f"a line of {type}", 10)
-            late = time.monotonic() - before
+        late = time.monotonic() - before
         require(process.alive, "it ended, and its end may have flushed the line")
     return f"{type}: {late:.2f} s after"
 

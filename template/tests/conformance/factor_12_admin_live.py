@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 from .catalogue import check, require
+from .factor_04_backing_live import well_again
 from .factor_05_build_live import delivered
 from .kit import FORMER, Kit
 from .platform import Client, Deploy, Process, until
@@ -17,10 +18,14 @@ STEPS = {"run", "up"}  # of the container engine: a one-off, the processes
 PARTS = (0.3, 0.5, 0.7)  # of a release, at which it is broken off
 
 
-@check("XII-1", 72, 73, needs=("release",), fast=True)
+@check("XII-1", 72, 73, needs=("release",), fast=True, leaves=True)
 async def again(kit: Kit) -> str:
     """The release process may run twice, and three times at once: the schema is made once."""
-    async with kit.deploy(released=False) as deploy:
+    async with kit.left(released=False) as deploy:
+        await deploy.cut()
+        code = await (await deploy.start("release")).ended(60)
+        require(code != 0, "a release that reached nothing ended with 0")
+        await deploy.mend()
         deploy.hold()
         three = [await deploy.start("release") for _ in range(3)]
         await deploy.held()
@@ -39,16 +44,13 @@ async def again(kit: Kit) -> str:
         require(before == after, f"one more release made {len(after) - len(before)} entries")
         if "web" in kit.procfile:
             await kit.tell(client)
-        await deploy.cut()
-        code = await (await deploy.start("release")).ended(60)
-        require(code != 0, "a release that reached nothing ended with 0")
     return "three at once and one more: exit 0, and the story holds on what they made"
 
 
-@check("XII-2", 72, 109, 118, needs=("release",))
+@check("XII-2", 72, 109, 118, needs=("release",), leaves=True)
 async def schema(kit: Kit) -> str:
     """Only the release process changes the schema; no process works before it has."""
-    async with kit.deploy(released=False) as deploy:
+    async with kit.left(released=False) as deploy:
         started = [await deploy.start(type) for type in kit.serving]
         for process in started:
             await process.speaks()
@@ -62,9 +64,7 @@ async def schema(kit: Kit) -> str:
         await deploy.run("release")
         for web in webs:
             await web.ready()
-        await kit.tell(Client(deploy))
-        gone = [f"{one.type}: {one.tail()}" for one in started if not one.alive]
-        require(not gone, f"ended for want of a schema: {gone}")
+        await well_again(kit, deploy, started)
     return f"nobody began in {WATCH_SECONDS} s on an empty database, all did once it was released"
 
 
@@ -84,9 +84,7 @@ async def former_release(kit: Kit) -> str:
 @check("XII-5", 72, 109, needs=("release", "://"))
 async def broken_off(kit: Kit) -> str:
     """A release that is broken off says so and leaves nothing half done: the next one succeeds."""
-    async with kit.deploy(released=False) as deploy:
-        await deploy.run("release")
-        whole = answers(deploy)
+    whole = answers(await kit.once(Kit.release))
     for part in PARTS:
         async with kit.deploy(released=False) as deploy:
             deploy.slow(0.02)

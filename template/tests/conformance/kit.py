@@ -189,13 +189,14 @@ class Kit:
 
     async def released(self) -> dict[str, str]:
         """Variables of places in which nothing has happened but a release."""
-        return await self.once(Kit._release)
+        return (await self.once(Kit.release)).places
 
-    async def _release(self) -> dict[str, str]:
+    async def release(self) -> Deploy:
+        """A deploy in which nothing has happened but a release."""
         made = await self.stack.enter_async_context(self.deploy(released=False))
         if "release" in self.procfile:
             await made.run("release")
-        return made.places
+        return made
 
     async def once(self, make: Callable[["Kit"], Coroutine[Any, Any, Made]]) -> Made:
         """What this makes, the same for every check that asks."""
@@ -203,9 +204,6 @@ class Kit:
             self._made[make] = asyncio.create_task(make(self))
         made: Made = await asyncio.shield(self._made[make])
         return made
-
-    def serving_but(self, type: str) -> list[str]:
-        return [name for name in self.serving if name != type]
 
     @property
     def touching(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -223,15 +221,24 @@ class Kit:
         return await self.once(Kit._tell_all)
 
     @asynccontextmanager
-    async def whole(self, but: str = "") -> AsyncIterator[Deploy]:
-        """A deploy with processes of each type but this one: as an earlier check left it that
-        held, or a new one."""
+    async def whole(self, but: str = "", webs: int = 1) -> AsyncIterator[Deploy]:
+        """A deploy with processes of each type but this one, at least so many of web: as an
+        earlier check left it that held, or a new one."""
+        least = {type: webs if type == "web" else 1 for type in self.serving if type != but}
         if self._left:
             deploy = self._left.pop()
         else:
             deploy = await self.stack.enter_async_context(self.deploy())
         await asyncio.gather(*(one.stop() for one in deploy.of(but)))
-        await deploy.up(*(type for type in self.serving if type != but and not deploy.of(type)))
+        here = {type: len(deploy.of(type)) for type in least}
+        await deploy.up(*(type for type in least for _ in range(least[type] - here[type])))
+        yield deploy
+        self._left.append(deploy)
+
+    @asynccontextmanager
+    async def left(self, **more: Any) -> AsyncIterator[Deploy]:
+        """A new deploy that is left to others if the check holds."""
+        deploy = await self.stack.enter_async_context(self.deploy(**more))
         yield deploy
         self._left.append(deploy)
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -112,10 +113,20 @@ class Process:
     async def ready(self) -> None:
         """Wait for 200 of /readyz."""
 
-        async def asked() -> bool:
-            return (await self.asked("/readyz")).status_code == 200
+        async def asked() -> Response | None:
+            answer = await self.asked("/readyz")
+            return answer if answer.status_code == 200 else None
 
-        await until(asked, f"{self.type} is ready; it says {self.tail()}")
+        yes = await until(asked, f"{self.type} is ready; it says {self.tail()}")
+        nowhere = await self.get("/no-such-address")
+        said = (nowhere.status_code, nowhere.text) != (200, yes.text)
+        require(said, f"{self.type} says yes to everything, so its /readyz says nothing")
+
+    def listens(self) -> bool:
+        """Whether a connection is accepted; to ask costs next to nothing."""
+        with socket.socket() as client:
+            client.settimeout(1)
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
 
     async def asks(self, method: str, path: str, **more: Any) -> Response:
         url = f"http://127.0.0.1:{self.port}{path}"
@@ -130,7 +141,7 @@ class Process:
         async def answer() -> Response | None:
             require(self.alive, f"{self.type} ended: {self.tail()}")
             with suppress(TransportError):
-                return await self.get(path)
+                return await self.get(path) if self.listens() else None
             return None
 
         found: Response = await until(answer, f"{self.type} answers; it says {self.tail()}")
