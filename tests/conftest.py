@@ -1,5 +1,6 @@
 """What the tests share: generated projects, goldens, and figures printed after the last test."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from render import FEATURES, ROOT, Generate, Project, render
 
 GOLDEN = ROOT / "tests" / "golden"
+GITLAB_CI_LOCAL = "gitlab-ci-local@4.75.1"
 
 collect_ignore = [str(GOLDEN)]
 
@@ -79,6 +82,21 @@ def hosts(service: Path) -> list[str]:
 def tool(name: str) -> str:
     """A tool that is pinned in pyproject.toml, wherever the tests are started."""
     return str(Path(sys.executable).with_name(name))
+
+
+@cache
+def gitlab_ci_local() -> list[str]:
+    """The command that reads and runs a pipeline of GitLab: it comes from npm, as one file."""
+    folder = ROOT / ".cache" / GITLAB_CI_LOCAL
+    main = folder / "node_modules/gitlab-ci-local/dist/index.js"
+    with (ROOT / ".cache" / "npm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of all processes of the tests one installs it
+        if not main.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            quiet = ["--silent", "--ignore-scripts", "--no-save", "--no-package-lock"]
+            command = [tool("npm"), "install", *quiet, "--prefix", str(folder), GITLAB_CI_LOCAL]
+            subprocess.run(command, check=True)
+    return [tool("node"), str(main)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
