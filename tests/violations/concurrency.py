@@ -149,4 +149,13 @@ VIOLATIONS = [
         },
         killed_by="VIII-4",
     ),
+    Violation(
+        name="no-limit",
+        factor="VIII",
+        stands_for="a process that takes the memory of its neighbours",
+        edits={
+            f"{BASE}/web.yaml": ("limits: {memory: 256Mi, ephemeral", "limits: {ephemeral"),
+        },
+        killed_by="VIII-4",
+    ),
 ]

@@ -261,4 +261,47 @@ VIOLATIONS = [
         },
         killed_by="III-4",
     ),
+    Violation(
+        name="dotenv-in-pieces",
+        factor="III",
+        stands_for="a .env whose name stands nowhere",
+        edits={
+            CONFIG: (
+                LOADED,
+                LOADED
+                + '    if (file := Path(os.curdir, "." + "env")).exists():\n'
+                + "        for line in file.open():\n"
+                + '            name, _, value = line.strip().partition("=")\n'
+                + "            os.environ.setdefault(name, value)\n",
+                "import os\n",
+                "import os\nfrom pathlib import Path\n",
+            )
+        },
+        killed_by="III-2",
+    ),
+    Violation(
+        name="env-name-in-pieces",
+        factor="III",
+        stands_for="an environment whose name is put together",
+        edits={
+            CONFIG: (
+                LOADED,
+                '    live = os.environ.get("_".join(["APP", "ENV"])) == "production"\n'
+                '    pages["title"] = "live" if live else "service"\n' + LOADED,
+                "def load() -> Settings:\n",
+                "pages = {}\n\n\ndef load() -> Settings:\n",
+            ),
+            WEB: (
+                '        title=str(__package__).replace("_", "-"),\n',
+                '        title=config.pages["title"],\n',
+                "from . import health",
+                "from . import config, health",
+                "    config = uvicorn.Config(\n",
+                "    serving = uvicorn.Config(\n",
+                "server.Server(config, ",
+                "server.Server(serving, ",
+            ),
+        },
+        killed_by="III-3",
+    ),
 ]

@@ -133,4 +133,16 @@ VIOLATIONS = [
         },
         killed_by="II-2",
     ),
+    Violation(
+        name="left-out",
+        factor="II",
+        stands_for="a package that lacks what the checkout has",
+        edits={
+            "pyproject.toml": (
+                'module-name = "invoiceflow"\n',
+                'module-name = "invoiceflow"\nwheel-exclude = ["**/reminders.py"]\n',
+            )
+        },
+        killed_by="II-3",
+    ),
 ]

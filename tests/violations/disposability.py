@@ -30,6 +30,28 @@ PRESTOP = (
 RETRY = "            return procrastinate.RetryDecision(retry_at=datetime.now(UTC))  # its"
 STOPPED = "        await runner.first(working, stopping)\n        worker.stop()"
 
+# An invoice that is answered, and kept by a task of its own.
+LATER = (
+    "    now = datetime.now(UTC)\n"
+    '    given = {"id": uuid.uuid4(), "status": "open", "created_at": now}\n'
+    "    made = Invoice.model_validate(new.model_dump() | given)\n"
+    "    keeping.append(asyncio.create_task(_keep(made)))\n"
+    "    return made\n\n\n"
+    "keeping: list[asyncio.Task[None]] = []\n\n\n"
+    "async def _keep(made: Invoice) -> None:\n"
+    "    async with transaction() as session:\n"
+    "        await session.execute(insert(store.Invoice).values(made.model_dump()))\n"
+)
+LATER_IMPORTS = (
+    "import uuid\n",
+    "import asyncio\nimport uuid\n",
+    "from datetime import date, datetime\n",
+    "from datetime import UTC, date, datetime\n",
+    "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n",
+    "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n"
+    "from sqlalchemy import insert, text\n",
+)
+
 VIOLATIONS = [
     Violation(
         name="cuts-connections",
@@ -66,22 +88,8 @@ VIOLATIONS = [
         edits={
             INVOICES: (
                 "    async with transaction() as session:\n" + CREATED,
-                "    now = datetime.now(UTC)\n"
-                '    given = {"id": uuid.uuid4(), "status": "open", "created_at": now}\n'
-                "    made = Invoice.model_validate(new.model_dump() | given)\n"
-                "    _keeping.append(asyncio.create_task(_keep(made)))\n"
-                "    return made\n\n\n"
-                "_keeping: list[asyncio.Task[None]] = []\n\n\n"
-                "async def _keep(made: Invoice) -> None:\n"
-                "    async with transaction() as session:\n"
-                "        await session.execute(insert(store.Invoice).values(made.model_dump()))\n",
-                "import uuid\n",
-                "import asyncio\nimport uuid\n",
-                "from datetime import date, datetime\n",
-                "from datetime import UTC, date, datetime\n",
-                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n",
-                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n"
-                "from sqlalchemy import insert\n",
+                LATER,
+                *LATER_IMPORTS,
             )
         },
         killed_by="IX-9",
@@ -335,5 +343,50 @@ VIOLATIONS = [
             )
         },
         killed_by="IX-8",
+    ),
+    Violation(
+        name="computes-first",
+        factor="IX",
+        stands_for="seconds of CPU until it is ready",
+        edits={
+            WEB: (BEFORE_SERVING, "    sum(i * i for i in range(60_000_000))\n" + BEFORE_SERVING)
+        },
+        killed_by="IX-1",
+    ),
+    Violation(
+        name="asks-before-it-stops",
+        factor="IX",
+        stands_for="a web process that says farewell to its database",
+        edits={
+            WEB: (
+                "            reaching.cancel()\n",
+                "            url = settings.database_url.get_secret_value()\n"
+                "            async with await psycopg.AsyncConnection.connect(url) as last:\n"
+                '                await last.execute("select 1")\n'
+                "            reaching.cancel()\n",
+                "import structlog\n",
+                "import psycopg\nimport structlog\n",
+            )
+        },
+        killed_by="IX-6",
+    ),
+    Violation(
+        name="keeps-later",
+        factor="IX",
+        stands_for="an answer that is kept a moment later, unless the process dies",
+        edits={
+            INVOICES: (
+                CREATED,
+                '        await session.execute(text("select 1"))\n' + LATER,
+                *LATER_IMPORTS,
+            ),
+            WEB: (
+                "            reaching.cancel()\n",
+                "            from .invoices import web\n\n"
+                "            await asyncio.gather(*web.keeping)\n"
+                "            reaching.cancel()\n",
+            ),
+        },
+        killed_by="IX-9",
     ),
 ]

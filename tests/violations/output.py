@@ -314,4 +314,44 @@ VIOLATIONS = [
         },
         killed_by="XI-1",
     ),
+    Violation(
+        name="flushed-at-times",
+        factor="XI",
+        stands_for="lines that come every eight seconds",
+        edits={
+            LOGS: (
+                "structlog.BytesLoggerFactory(sys.stdout.buffer)",
+                "structlog.BytesLoggerFactory(_Saving())",
+                "class _Forward(",
+                "class _Saving:\n    write = sys.stdout.buffer.write\n\n"
+                "    def __init__(self) -> None:\n"
+                "        threading.Thread(target=self.often, daemon=True).start()\n\n"
+                "    def flush(self) -> None:\n        pass\n\n"
+                "    def often(self) -> None:\n        while True:\n"
+                "            time.sleep(8)\n            sys.stdout.buffer.flush()\n\n\n"
+                "class _Forward(",
+                "import threading\n",
+                "import threading\nimport time\n",
+            )
+        },
+        killed_by="XI-3",
+    ),
+    Violation(
+        name="file-by-another-name",
+        factor="XI",
+        stands_for="a file where nobody looks for one, where one can be written",
+        edits={
+            INVOICES: (
+                CREATED,
+                "        with suppress(OSError):\n"
+                '            getattr(Path("/var/tmp/last"), "write_" + "text")(new.customer)\n'
+                + CREATED,
+                "import uuid\n",
+                "import uuid\nfrom contextlib import suppress\n",
+                "from datetime import date, datetime\n",
+                "from datetime import date, datetime\nfrom pathlib import Path\n",
+            )
+        },
+        killed_by="XI-5",
+    ),
 ]
