@@ -174,6 +174,13 @@ class Story:
     def url(self, environment: str) -> str:
         return f"http://127.0.0.1:{self.front[environment]}"
 
+    def changed(self, image: str, line: str) -> str:
+        """An image that differs from this one by a line of its Dockerfile."""
+        changed = f"{image.partition('@')[0]}:changed"
+        (self.folder / "Dockerfile").write_text(f"FROM {image}\n{line}\n")
+        self.run("docker", "build", "--quiet", "--tag", changed, self.folder)
+        return changed
+
     # ---- what stands around the service
 
     def start_registry(self) -> None:
@@ -309,6 +316,17 @@ def main() -> int:
     return 0
 
 
+def structured(story: Story, image: str) -> str:
+    """What container-structure-test finds wrong with an image."""
+    program = Path(sys.executable).with_name("container-structure-test")
+    config = Path(__file__).with_name("structure.yaml")
+    done = story.attempt(program, "test", "--image", image, "--config", config, "--output", "json")
+    results = json.loads(done.stdout)["Results"]
+    wrong = [error for one in results if not one["Pass"] for error in one["Errors"]]
+    must(bool(wrong) == bool(done.returncode) and results, done.stdout + done.stderr)
+    return "; ".join(wrong)
+
+
 def told(story: Story) -> None:
     image = f"127.0.0.1:{story.registry}/{SERVICE}"
     with story.step("a registry, PostgreSQL and HAProxy stand ready"):
@@ -331,6 +349,12 @@ def told(story: Story) -> None:
     with story.step("bin/build --push"):
         first = story.verb("build", "staging", "--push")
     story.tell(f"    {first}")
+    with story.step("container-structure-test on that image"):
+        said = structured(story, first)
+    must(said == "", said)
+    said = structured(story, story.changed(first, "USER 0"))
+    must("user" in said, f"an image that runs as root: {said}")
+    story.tell(f"    and on it with USER 0: {said}")
 
     story.tell("\nStaging")
     said = story.refusal("release", "staging", "staging", f"{image}:latest")
