@@ -71,15 +71,19 @@ class Project:
             "--shell-isolation",
             "--no-artifacts-to-source",
             "--no-color",
+            "--state-dir=../home/state",  # outside of the repository
         ]
-        how.append("--state-dir=../home/state")  # outside of the repository
         path = os.pathsep.join([str(self.checkout.programs), os.environ["PATH"]])
         done = subprocess.run(
             [*gitlab_ci_local(), *how, *given, *jobs],
             cwd=self.checkout.root,
-            env={"PATH": path, "HOME": str(self.checkout.home)},
+            env={
+                "PATH": path,
+                "HOME": str(self.checkout.home),
+                "TMPDIR": str(self.clusters.parent),
+            },
             capture_output=True,
-            timeout=120,
+            timeout=300,
             stdin=subprocess.DEVNULL,
             text=True,
         )
