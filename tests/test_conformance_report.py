@@ -1,5 +1,6 @@
 """The conformance report: verdicts are the worst of their parts, and nothing seen gets out raw."""
 
+import ast
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from conformance.catalogue import FACTORS, Check
 from conformance.facts import Facts, clean, proofs
 from conformance.guide import OTHERWISE, STATEMENTS
 from conformance.verdicts import VERDICTS, Result, ok, rows, worst
+from render import ROOT
 
 TODAY = date(2026, 11, 23)
 FAILURES = ("broken", "unheld", "expired", "stale", "not run")
@@ -265,6 +267,17 @@ def test_statements_are_short_and_each_is_another() -> None:
     assert max(len(text) for text in STATEMENTS.values()) <= 90
     assert len(set(STATEMENTS.values())) == len(STATEMENTS)
     assert set(OTHERWISE) <= set(STATEMENTS)
+
+
+def test_every_statement_has_a_check_or_is_said_to_be_held_otherwise() -> None:
+    calls = [
+        node
+        for path in (ROOT / "template/tests/conformance").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check"
+    ]
+    checked = {number.value for call in calls for number in call.args[1:]}  # type: ignore[attr-defined]
+    assert {*STATEMENTS} == checked | {*OTHERWISE}
 
 
 @pytest.mark.parametrize(

@@ -202,4 +202,23 @@ VIOLATIONS = [
         edits={"bin/deploy": ("", "#!/bin/sh\nssh app@\"$1\" 'cd /srv/app && git pull'\n")},
         killed_by="V-7",
     ),
+    Violation(
+        name="asks-nobody",
+        factor="V",
+        stands_for="a deploy that is well whoever answers",
+        edits={
+            f"{DEPLOY}/compose.py": (
+                'say(smoke.smoke(f"http://{address.strip()}", record.id))',
+                'say(f"started at {address.strip()}")',
+            )
+        },
+        killed_by="V-9",
+    ),
+    Violation(
+        name="kept-nowhere",
+        factor="V",
+        stands_for="an image that is gone with the machine that built it",
+        edits={DELIVERY: ("bin/build --push", "bin/build")},
+        killed_by="V-5",
+    ),
 ]

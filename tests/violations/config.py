@@ -304,4 +304,16 @@ VIOLATIONS = [
         },
         killed_by="III-3",
     ),
+    Violation(
+        name="image-of-an-environment",
+        factor="III",
+        stands_for="an image for each environment",
+        edits={
+            "Dockerfile": (
+                "ARG REVISION=unknown\n",
+                "ARG ENVIRONMENT=production\nENV APP_ENV=${ENVIRONMENT}\nARG REVISION=unknown\n",
+            )
+        },
+        killed_by="III-6s",
+    ),
 ]

@@ -389,4 +389,17 @@ VIOLATIONS = [
         },
         killed_by="IX-9",
     ),
+    Violation(
+        name="waits-for-idle-clients",
+        factor="IX",
+        stands_for="a stop that waits for clients who say nothing",
+        edits={
+            SERVER: (
+                "        await super().shutdown(sockets)\n",
+                "        await _until(lambda: not self.server_state.connections, 40)\n"
+                "        await super().shutdown(sockets)\n",
+            )
+        },
+        killed_by="IX-2",
+    ),
 ]

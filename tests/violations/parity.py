@@ -1,6 +1,6 @@
 """X. Dev/prod parity: development or the tests run on something else."""
 
-from .violation import PIPELINE, SOURCE, Violation
+from .violation import DELIVERY, PIPELINE, SOURCE, Violation
 
 VIOLATIONS = [
     Violation(
@@ -56,5 +56,17 @@ VIOLATIONS = [
             )
         },
         killed_by="X-6",
+    ),
+    Violation(
+        name="weekly-delivery",
+        factor="X",
+        stands_for="what is merged waits for a Monday",
+        edits={
+            DELIVERY: (
+                "  push:\n    branches: [main]\n",
+                "  schedule:\n    - cron: '0 6 * * 1' # of main, CI_DEFAULT_BRANCH\n",
+            )
+        },
+        killed_by="X-4",
     ),
 ]

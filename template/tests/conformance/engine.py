@@ -47,14 +47,17 @@ class Verbs:
     engine: Path
     state: Path
 
-    async def run(self, verb: str, *words: str) -> tuple[int, str, str]:
-        """How a verb ends, its last line, and all that it says, with no setting around."""
+    async def run(self, verb: str, *words: str, seconds: int = 30) -> tuple[int, str, str]:
+        """How a verb ends, its last line, and all that it says, with no setting around.
+
+        seconds: how long it may wait for processes.
+        """
         child = await asyncio.create_subprocess_exec(
             *(str(self.checkout / "bin" / verb), *words),
             cwd=self.state,
             env={
                 "DELIVERY_HOME": str(self.state / "home"),
-                "DELIVERY_SECONDS": "30",
+                "DELIVERY_SECONDS": str(seconds),
                 "DELIVERY_TARGET": "compose",
                 "HOME": str(self.state),
                 "PATH": os.pathsep.join([str(self.engine), os.environ["PATH"]]),

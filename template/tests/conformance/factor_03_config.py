@@ -53,6 +53,7 @@ PER_ENVIRONMENT = re.compile(
     rf"|.*(^|/){ENVIRONMENT}[._-](settings?|config)\.py)$"
 )
 # What a deploy and its pipeline are called after where they go is no setting of the code.
+NAMES = ("APP_ENV", "ENV", "ENVIRONMENT", "FLASK_ENV", "NODE_ENV", "PYTHON_ENV", "STAGE")
 IDENTITY = {"REVISION", "PORT"}  # what was built, and the port that is exposed
 SETTINGS = re.compile(
     r"(?i)(/etc/)?[\w./~-]*\.(conf|cfg|ini|env|properties|toml|ya?ml|json)|(.*/)?\.env"
@@ -293,7 +294,7 @@ def nothing_baked_in(kit: Kit) -> str:
         given += [(where, one) for one in re.findall(r"--build-arg[ =](\w+=?)", line)]
     for where, text in given:
         for name in re.findall(r"(?:^|\s)([A-Za-z_]\w*)(?==|\s|$)", text):
-            setting = name in kit.example or SECRET.search(name)
+            setting = name in kit.example or name in NAMES or SECRET.search(name)
             require(not setting or name in IDENTITY, f"{where} {name}")
     copied = [rest for word, rest in image(kit) if word in {"COPY", "ADD"} and "--from" not in rest]
     require(not any(".env" in rest for rest in copied), f"Dockerfile: COPY {copied}")

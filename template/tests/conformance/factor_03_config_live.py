@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import Any
 
 from .catalogue import check, require
+from .factor_03_config import NAMES
 from .kit import Kit
 from .platform import OWN, Process, until
 from dev.__main__ import ONE_OFF
 
 REFUSAL_SECONDS = 2
-NAMES = ("APP_ENV", "ENV", "ENVIRONMENT", "FLASK_ENV", "NODE_ENV", "PYTHON_ENV", "STAGE")
 
 
 async def ends(process: Process) -> bool:

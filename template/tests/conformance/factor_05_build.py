@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 from .catalogue import check, require
 from .kit import Kit
@@ -9,7 +10,7 @@ from .reading import PIPELINES, Job, at, counts, floating, free_of, jobs, pods
 
 BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-action|\bbin/build\b"
 TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
-PUSHES = r"\b(docker|podman|buildah)\b.*\bpush\b|--push\b|push['\"]?: True"
+PUSHES = r"\b(docker|podman|buildah)\s[^'\"|;&\n]*\bpush\b|--push\b|push['\"]?: True"
 DEPLOYS = r"\b(kubectl|helm|flyctl|heroku|bin/deploy|kustomize)\b"
 LAX = r"['\"](continue-on-error|allow_failure)['\"]: True|(pytest|bin/ci).*\|\|\s*(true|:)"
 COMMIT = r"(?i)GITHUB_SHA|github\.sha|CI_COMMIT_SHA|\brev-parse\b"
@@ -30,7 +31,7 @@ SCRIPTS = (
 )
 
 
-@check("V-5", 25, 41, 80, 101, 111, needs=("Dockerfile",), fast=True)
+@check("V-5", 25, 41, 42, 43, 80, 101, 111, needs=("Dockerfile",), fast=True)
 def pipelines_build_once(kit: Kit) -> str:
     """A pipeline tests, builds the commit's one image in one job and deploys that by digest."""
     pipelines = jobs(kit)
@@ -59,7 +60,13 @@ def pipelines_build_once(kit: Kit) -> str:
             require(known, f"{job.where}: the image does not know its commit")
         builders, testers = [*builders, *builds], [*testers, *tests]
     require(builders and testers, f"jobs that build: {builders}, that test: {testers}")
+    kept = any(re.search(PUSHES, f"{one.commands}\n{one.body}") for one in every(pipelines))
+    require(kept, "no job pushes the image to where it is kept")
     return f"{', '.join(testers)} tests, {', '.join(builders)} builds; every action is pinned"
+
+
+def every(pipelines: dict[Path, dict[str, Job]]) -> list[Job]:
+    return [job for found in pipelines.values() for job in found.values()]
 
 
 def _modules(kit: Kit, text: str) -> str:

@@ -53,6 +53,7 @@ class Delivered:
     there: list[Call]
     back: list[Call]
     seconds: float
+    mistaken: int  # the exit code of a deploy whose address is another release's
 
 
 async def delivered(kit: Kit) -> Delivered:
@@ -73,8 +74,10 @@ async def delivered(kit: Kit) -> Delivered:
         between, began = len(made.calls), time.monotonic()
         await made.answer("rollback", "staging")
         took = time.monotonic() - began
-    calls = made.calls
-    return Delivered(made, ids, calls[before:between], calls[between:], took)
+        calls = made.calls
+        (made.engine / ids[1]).write_text((made.engine / ids[0]).read_text())
+        mistaken, _, _ = await made.run("deploy", ids[1], seconds=2)
+    return Delivered(made, ids, calls[before:between], calls[between:], took, mistaken)
 
 
 @check("V-4", 40, 90, 120, 124, needs=("bin/rollback", "web"))
@@ -92,3 +95,11 @@ async def rolled_back(kit: Kit) -> str:
         require(seen == [told.ids[0], IMAGES[0], LEVELS[0]], f"{told.ids[0]} runs as {seen}")
     back = f"from {told.ids[1]} to {told.ids[0]} in {told.seconds:.1f} s"
     return f"{back}, its image, its configuration"
+
+
+@check("V-9", 83, needs=("bin/deploy", "bin/rollback", "web"))
+async def asked(kit: Kit) -> str:
+    """A deploy asks what it has started, and fails where another release answers."""
+    told = await kit.once(delivered)
+    require(told.mistaken != 0, f"{told.ids[0]} answers for {told.ids[1]}, and the deploy is well")
+    return f"{told.ids[0]} answered for {told.ids[1]}: the deploy ended with {told.mistaken}"

@@ -49,6 +49,9 @@ async def drain(kit: Kit) -> str:
         half = await asyncio.open_connection("127.0.0.1", web.port)
         half[1].write(b"GET /version HTTP/1.1\r\nHost: service\r\n")
         await half[1].drain()
+        idle = await asyncio.open_connection("127.0.0.1", web.port)  # it stays open, unused
+        idle[1].write(b"GET /version HTTP/1.1\r\nHost: service\r\n\r\n")
+        await idle[0].readuntil(b"\r\n\r\n")
         if write and kit.urls:
             await write(client, "before")
             deploy.hold()
@@ -68,6 +71,7 @@ async def drain(kit: Kit) -> str:
         await asyncio.gather(*asking)
         code = await web.ended()
         require(code in STOPPED, f"it ended with {code}: {web.tail()}")
+        idle[1].close()
         if asking:
             (other,) = await deploy.up("web")
             client.balancer.fixed = other

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from .catalogue import check, require
+from .factor_05_build import DEPLOYS
 from .kit import Kit
 from .reading import (
     COMPOSE,
@@ -17,6 +18,7 @@ from .reading import (
     command,
     free_of,
     imported,
+    jobs,
     lines,
     nodes,
     pods,
@@ -156,6 +158,29 @@ def no_stand_ins(kit: Kit) -> str:
         require(not MEMORY.match(text), f"{at(kit, path, node)}: {text}")
     places = (".env.example", "pyproject.toml", "requirements*", "deploy/*", *COMPOSE, *PIPELINES)
     return f"{len(modules)} modules, {free_of(kit, NAMED, *places)} lines"
+
+
+@check("X-4", 63, needs=("Dockerfile",), fast=True)
+def merged_is_deployed(kit: Kit) -> str:
+    """What is merged is deployed at once: by no schedule, and at first by nobody's hand."""
+    found = []
+    for path, own in jobs(kit).items():
+        pipeline = kit.documents(str(path.relative_to(kit.root)))[path][0]
+        for job in own.values():
+            if not re.search(DEPLOYS, f"{job.commands}\n{job.body}"):
+                continue
+            waits = re.search(r"\bmanual\b|schedule", str(job.body))
+            if not waits and (path.name == ".gitlab-ci.yml" or _merges(pipeline)):
+                found.append(job.name)
+    require(found, "no job deploys what is merged before somebody, or a schedule, says so")
+    return f"a merge begins {', '.join(found)}"
+
+
+def _merges(workflow: dict[Any, Any]) -> bool:
+    """Whether a workflow of GitHub runs on a merge."""
+    on = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as a truth
+    events = {on} if isinstance(on, str) else {*(on or [])}
+    return bool(events & {"push", "workflow_run"})
 
 
 @check("X-6", 28, 66, 119, needs=("deploy/k8s/overlays",), fast=True)

@@ -152,12 +152,19 @@ STATEMENTS: dict[int, str] = {
 # What no check can see running.
 OTHERWISE: dict[int, str] = {
     4: "by a document",
+    8: "by a document",
     15: "by the rules for bends",
     64: "by a document",
     75: "by a document",
     87: "by a document",
+    91: "by a document",
+    92: "by the rules for bends",
+    93: "by the rules for bends",
     94: "by the rules for bends",
+    95: "by the rules for bends",
     96: "by the rules for bends",
+    97: "by the rules for bends",
     122: "by a document",
+    123: "by a document",
     126: "by the rules for bends",
 }
