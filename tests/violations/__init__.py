@@ -40,7 +40,7 @@ IMAGE = {one.name: one for one in image.VIOLATIONS}
 # Services of other flavors, and what is tried on them too: of each factor something.
 FLAVORS: dict[str, tuple[dict[str, object], str]] = {
     "api": (
-        {"flavor": "api"},
+        {"flavor": "api", "ci": "gitlab"},
         "commit-const shell-out-if-there default-db outage-is-500 release-frozen number-in-ram"
         " port-fixed child-process hard-exit sqlite-dev print at-boot",
     ),

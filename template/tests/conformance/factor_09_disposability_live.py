@@ -20,6 +20,8 @@ MOMENTS = (0.5, 1.5, 2.5, 3.5)  # of its job, in answers: it is acknowledged by 
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
 KILLS = 2
+# What is held by the kit is not to be given up, however busy the machine.
+PATIENT = {"DATABASE_TIMEOUT_SECONDS": "20", "REQUEST_TIMEOUT_SECONDS": "30"}
 IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
 
 
@@ -42,7 +44,7 @@ async def start(kit: Kit) -> str:
 async def drain(kit: Kit) -> str:
     """On SIGTERM requests in flight are answered, new ones meet a closed door, the process ends."""
     write, written = kit.offered("write"), kit.offered("written")
-    async with kit.deploy() as deploy:
+    async with kit.deploy(variables=PATIENT) as deploy:
         (web,) = await deploy.up("web")
         client = Client(deploy)
         asking = []

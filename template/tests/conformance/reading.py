@@ -216,7 +216,7 @@ def _jobs(kit: Kit, path: Path, pipeline: dict[str, Any]) -> Iterator[Job]:
         steps = [*_list(body.get("before_script")), *_list(body.get("script"))]
         steps += [step.get("run", "") for step in body.get("steps", [])]
         text = "\n".join(map(str, steps))
-        scripts = [kit.root / word for word in text.split() if (kit.root / word).is_file()]
+        scripts = [path for word in text.split() if (path := kit.root / word) in kit.files]
         text = "\n".join([text, *(uncommented(script) for script in scripts)])
         if gitlab and "needs" not in body:
             before = stages[: stages.index(stage[name])]
