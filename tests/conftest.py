@@ -89,10 +89,10 @@ def gitlab_ci_local() -> list[str]:
     """The command that reads and runs a pipeline of GitLab: it comes from npm, as one file."""
     folder = ROOT / ".cache" / GITLAB_CI_LOCAL
     main = folder / "node_modules/gitlab-ci-local/dist/index.js"
-    with (ROOT / ".cache" / "npm.lock").open("w") as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of all processes of the tests one installs it
         if not main.exists():
-            folder.mkdir(parents=True, exist_ok=True)
             quiet = ["--silent", "--ignore-scripts", "--no-save", "--no-package-lock"]
             command = [tool("npm"), "install", *quiet, "--prefix", str(folder), GITLAB_CI_LOCAL]
             subprocess.run(command, check=True)

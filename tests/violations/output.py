@@ -22,6 +22,16 @@ HANDLERS = "    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING
 SAFE = 'SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")'
 REFUSED = '        raise HTTPException(401, "The signature is'
 
+# A stream that keeps what is written, and its place in the logs.
+SAVING = (
+    "structlog.BytesLoggerFactory(sys.stdout.buffer)",
+    "structlog.BytesLoggerFactory(_Saving())",
+)
+SAVING_CLASS = (
+    "class _Saving:\n    write = sys.stdout.buffer.write\n\n"
+    "    def flush(self) -> None:\n        pass\n"
+)
+
 VIOLATIONS = [
     Violation(
         name="headers-in-log",
@@ -127,11 +137,9 @@ VIOLATIONS = [
         stands_for="lines that come when the buffer is full",
         edits={
             LOGS: (
-                "structlog.BytesLoggerFactory(sys.stdout.buffer)",
-                "structlog.BytesLoggerFactory(_Saving())",
+                *SAVING,
                 "class _Forward(",
-                "class _Saving:\n    write = sys.stdout.buffer.write\n\n"
-                "    def flush(self) -> None:\n        pass\n\n\nclass _Forward(",
+                f"{SAVING_CLASS}\n\nclass _Forward(",
             )
         },
         killed_by="XI-3",
@@ -320,13 +328,11 @@ VIOLATIONS = [
         stands_for="lines that come every eight seconds",
         edits={
             LOGS: (
-                "structlog.BytesLoggerFactory(sys.stdout.buffer)",
-                "structlog.BytesLoggerFactory(_Saving())",
+                *SAVING,
                 "class _Forward(",
-                "class _Saving:\n    write = sys.stdout.buffer.write\n\n"
+                f"{SAVING_CLASS}\n"
                 "    def __init__(self) -> None:\n"
                 "        threading.Thread(target=self.often, daemon=True).start()\n\n"
-                "    def flush(self) -> None:\n        pass\n\n"
                 "    def often(self) -> None:\n        while True:\n"
                 "            time.sleep(8)\n            sys.stdout.buffer.flush()\n\n\n"
                 "class _Forward(",

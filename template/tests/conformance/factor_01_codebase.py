@@ -9,7 +9,7 @@ import yaml
 from .catalogue import check, require
 from .factor_05_build import DEPLOYS
 from .kit import Kit
-from .reading import ENVIRONMENT, PIPELINES, at, jobs, lines
+from .reading import ENVIRONMENT, PIPELINES, at, jobs, lines, triggers
 
 BRANCH = re.compile(
     rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
@@ -51,10 +51,7 @@ def no_environment_branches(kit: Kit) -> str:
 
 def _pushed(workflow: dict[Any, Any]) -> bool:
     """Whether a workflow of GitHub runs on a push to whatever branch."""
-    on = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as a truth
-    if not isinstance(on, dict):
-        return "push" in (on or [])
-    push = on.get("push", {"tags": []}) or {}
+    push = triggers(workflow).get("push", {"tags": []}) or {}
     if not {"branches", "tags"} & {*push}:
         return True
     return any("*" in one for one in push.get("branches", []))

@@ -52,8 +52,9 @@ PER_ENVIRONMENT = re.compile(
     rf"|.*(settings?|conf(ig)?s?)[/._-]([^/]*[._-])?{ENVIRONMENT}([._-][^/]*)?\.py"
     rf"|.*(^|/){ENVIRONMENT}[._-](settings?|config)\.py)$"
 )
-# What a deploy and its pipeline are called after where they go is no setting of the code.
+# Variables that name an environment.
 NAMES = ("APP_ENV", "ENV", "ENVIRONMENT", "FLASK_ENV", "NODE_ENV", "PYTHON_ENV", "STAGE")
+# What a deploy and its pipeline are called after where they go is no setting of the code.
 IDENTITY = {"REVISION", "PORT"}  # what was built, and the port that is exposed
 SETTINGS = re.compile(
     r"(?i)(/etc/)?[\w./~-]*\.(conf|cfg|ini|env|properties|toml|ya?ml|json)|(.*/)?\.env"

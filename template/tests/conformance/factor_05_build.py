@@ -2,7 +2,6 @@
 
 import math
 import re
-from pathlib import Path
 
 from .catalogue import check, require
 from .kit import Kit
@@ -41,6 +40,7 @@ def pipelines_build_once(kit: Kit) -> str:
     require(not floating(kit), f"the Dockerfile takes whatever {floating(kit)} is by then")
     builders: list[str] = []
     testers: list[str] = []
+    pushes = False
     for path, found in pipelines.items():
         text = {name: f"{job.commands}\n{job.body}" for name, job in found.items()}
         builds = [name for name in found if re.search(BUILDS, text[name])]
@@ -48,7 +48,9 @@ def pipelines_build_once(kit: Kit) -> str:
         require(len(builds) < 2, f"{at(kit, path)}: several jobs build: {builds}")
         for name, job in found.items():
             before, deploys = _before(job, found), re.search(DEPLOYS, text[name])
-            if re.search(PUSHES, text[name]) or deploys:
+            pushed = re.search(PUSHES, text[name])
+            pushes |= bool(pushed)
+            if pushed or deploys:
                 require(tests & {name, *before}, f"{job.where}: goes out before any test")
             if deploys and name not in tests:
                 require({*builds} <= before, f"{job.where}: deploys what it did not get built")
@@ -60,13 +62,8 @@ def pipelines_build_once(kit: Kit) -> str:
             require(known, f"{job.where}: the image does not know its commit")
         builders, testers = [*builders, *builds], [*testers, *tests]
     require(builders and testers, f"jobs that build: {builders}, that test: {testers}")
-    kept = any(re.search(PUSHES, f"{one.commands}\n{one.body}") for one in every(pipelines))
-    require(kept, "no job pushes the image to where it is kept")
+    require(pushes, "no job pushes the image to where it is kept")
     return f"{', '.join(testers)} tests, {', '.join(builders)} builds; every action is pinned"
-
-
-def every(pipelines: dict[Path, dict[str, Job]]) -> list[Job]:
-    return [job for found in pipelines.values() for job in found.values()]
 
 
 def _modules(kit: Kit, text: str) -> str:

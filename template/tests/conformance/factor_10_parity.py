@@ -26,6 +26,7 @@ from .reading import (
     python,
     services,
     strings,
+    triggers,
     words,
 )
 
@@ -160,6 +161,9 @@ def no_stand_ins(kit: Kit) -> str:
     return f"{len(modules)} modules, {free_of(kit, NAMED, *places)} lines"
 
 
+MERGES = {"push", "workflow_run"}  # the events of GitHub that follow a merge
+
+
 @check("X-4", 63, needs=("Dockerfile",), fast=True)
 def merged_is_deployed(kit: Kit) -> str:
     """What is merged is deployed at once: by no schedule, and at first by nobody's hand."""
@@ -170,17 +174,10 @@ def merged_is_deployed(kit: Kit) -> str:
             if not re.search(DEPLOYS, f"{job.commands}\n{job.body}"):
                 continue
             waits = re.search(r"\bmanual\b|schedule", str(job.body))
-            if not waits and (path.name == ".gitlab-ci.yml" or _merges(pipeline)):
+            if not waits and (path.name == ".gitlab-ci.yml" or MERGES & {*triggers(pipeline)}):
                 found.append(job.name)
     require(found, "no job deploys what is merged before somebody, or a schedule, says so")
     return f"a merge begins {', '.join(found)}"
-
-
-def _merges(workflow: dict[Any, Any]) -> bool:
-    """Whether a workflow of GitHub runs on a merge."""
-    on = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as a truth
-    events = {on} if isinstance(on, str) else {*(on or [])}
-    return bool(events & {"push", "workflow_run"})
 
 
 @check("X-6", 28, 66, 119, needs=("deploy/k8s/overlays",), fast=True)

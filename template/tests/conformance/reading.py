@@ -216,7 +216,7 @@ def _jobs(kit: Kit, path: Path, pipeline: dict[str, Any]) -> Iterator[Job]:
         steps = [*_list(body.get("before_script")), *_list(body.get("script"))]
         steps += [step.get("run", "") for step in body.get("steps", [])]
         text = "\n".join(map(str, steps))
-        scripts = [path for word in text.split() if (path := kit.root / word) in kit.files]
+        scripts = [kit.root / word for word in text.split() if kit.root / word in kit.files]
         text = "\n".join([text, *(uncommented(script) for script in scripts)])
         if gitlab and "needs" not in body:
             before = stages[: stages.index(stage[name])]
@@ -227,6 +227,12 @@ def _jobs(kit: Kit, path: Path, pipeline: dict[str, Any]) -> Iterator[Job]:
             ]
             after = {str(one) for one in wanted}
         yield Job(name, f"{at(kit, path)}, job {name}", body, text, after)
+
+
+def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
+    """What a workflow of GitHub runs on: event to its filters, or None."""
+    on = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as a truth
+    return on if isinstance(on, dict) else dict.fromkeys(_list(on))
 
 
 def _list(value: Any) -> list[Any]:
