@@ -30,10 +30,10 @@ async def tools(kit: Kit) -> str:
     return f"{len(told.deploy.processes)} processes, none started a program{missed}"
 
 
-@check("II-3", 24, 25, 35, needs=("pyproject.toml",))
+@check("II-3", 24, 25, 35, needs=("pyproject.toml",), leaves=True)
 async def built(kit: Kit) -> str:
     """The built package runs far from the checkout; a second build has the same bytes."""
-    async with kit.deploy() as deploy:
+    async with kit.left() as deploy:
         wheels = [await wheel(kit, deploy.folder / name) for name in ("one", "other")]
         one, other = (path.read_bytes() for path in wheels)
         require(one == other, "two builds of the same files differ")

@@ -5,12 +5,15 @@ import contextlib
 import signal
 import time
 import uuid
+from dataclasses import dataclass
+from typing import Any
 
 from httpx2 import TransportError
 
 from .catalogue import check, require
+from .factor_04_backing_live import well_again
 from .kit import SOON, Kit
-from .platform import Client, Process, until
+from .platform import Client, Deploy, Process, until
 
 READY_SECONDS = 5
 READY_CPU_SECONDS = 3
@@ -23,6 +26,7 @@ KILLS = 2
 # What is held by the kit is not to be given up, however busy the machine.
 PATIENT = {"DATABASE_TIMEOUT_SECONDS": "20", "REQUEST_TIMEOUT_SECONDS": "30"}
 IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
+STOP_SECONDS = 17  # until a process has ended whose grace is 2 s
 
 
 @check("IX-1", 56, 57, needs=("web",), fast=True)
@@ -83,13 +87,19 @@ async def drain(kit: Kit) -> str:
     return f"{1 + len(asking)} requests in flight answered, then closed, exit {code}"
 
 
-@check("IX-3", 10, 61, 76, 84, 88, 110, needs=("web",))
+@check("IX-3", 10, 61, 76, 84, 88, 110, needs=("web",), leaves=True)
 async def rolling(kit: Kit) -> str:
     """A rolling update behind a balancer that is a second late fails no request."""
-    async with kit.deploy() as deploy:
+    async with kit.left() as deploy:
         manifest = rollout(kit)
-        deploy.environment.pop("DRAIN_SECONDS", None)  # development's is none; production's counts
-        old = await deploy.up("web", "web")
+
+        async def another() -> Process:
+            # Development does not drain; what counts is production's, the default.
+            web = await deploy.start("web", DRAIN_SECONDS=None)
+            await web.ready()
+            return web
+
+        old = await asyncio.gather(another(), another())
         endpoints = list(old)
         failed: list[str] = []
         answered = 0
@@ -110,8 +120,7 @@ async def rolling(kit: Kit) -> str:
                     failed.append(f"{type(error).__name__} of {web.pid}")
 
         async def replace(web: Process) -> int:
-            (new,) = await deploy.up("web")
-            endpoints.append(new)
+            endpoints.append(await another())
 
             async def forget() -> None:
                 await asyncio.sleep(STALE_SECONDS)  # what balancers need to notice
@@ -246,28 +255,55 @@ async def worker_stops(kit: Kit) -> str:
     return f"stopped {took:.1f} s after SIGTERM with {len(about) - finished} jobs left, exit {code}"
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """A deploy at DEBUG whose services went away, came back, and hung when it was stopped."""
+
+    deploy: Deploy
+    answers: list[str]
+    credential: str  # that a client sent
+    ends: list[int | BaseException]  # exit codes of the processes
+    seconds: float  # from SIGTERM until the last of them had ended
+
+
+async def troubled(kit: Kit) -> Trouble:
+    variables = {"LOG_LEVEL": "DEBUG", "GRACE_SECONDS": "2"}
+    deploy = await kit.stack.enter_async_context(kit.deploy(variables=variables))
+    started = await deploy.up(*kit.serving)
+    client, credential = Client(deploy), uuid.uuid4().hex
+    if "web" in kit.procfile:
+        await kit.tell(client)
+        headers = {"Authorization": f"Bearer {credential}", "Cookie": f"session={credential}"}
+        sent: dict[str, Any] = {"headers": headers, "json": {"password": credential}}
+        for path in ("/no-such-page", *{path for _, path, _ in kit.touching}):
+            answer = await deploy.of("web")[0].asks("POST", path, **sent)
+            client.transcript.append(answer.text)
+    await asyncio.gather(*(one.speaks() for one in started))
+    await deploy.cut()
+    for web in deploy.of("web"):
+        client.transcript += [one.text for one in (await kit.touch(web)).values()]
+    await deploy.mend()
+    await well_again(kit, deploy, started)
+    deploy.hold()
+    asking = [asyncio.create_task(kit.touch(web)) for web in deploy.of("web")]
+    began = time.monotonic()
+    stopping = (one.stop(STOP_SECONDS) for one in started)
+    ends = await asyncio.gather(*stopping, return_exceptions=True)
+    seconds = time.monotonic() - began
+    for task in asking:
+        with contextlib.suppress(Exception):
+            await task
+    return Trouble(deploy, client.transcript, credential, ends, seconds)
+
+
 @check("IX-6", 60, 116)
 async def hung_stop(kit: Kit) -> str:
     """A process ends on SIGTERM though its backing services hang."""
-    grace = "2"
-    async with kit.deploy(variables={"GRACE_SECONDS": grace}) as deploy:
-        started = await deploy.up(*kit.serving)
-        await asyncio.gather(*(one.speaks() for one in started))
-        deploy.hold()
-        asking = []
-        for one in started:
-            if one.type == "web":
-                asking = [
-                    asyncio.create_task(one.asks(verb, path, **more))
-                    for verb, path, more in kit.touching
-                ]
-        began = time.monotonic()
-        codes = await asyncio.gather(*(one.stop(float(grace) + 15) for one in started))
-        took = time.monotonic() - began
-        for task in asking:
-            with contextlib.suppress(Exception):
-                await task
-    return f"{len(codes)} processes ended within {took:.1f} s, exit {sorted(set(codes))}"
+    told = await kit.once(troubled)
+    for end in told.ends:
+        if isinstance(end, BaseException):
+            raise end
+    return f"{len(told.ends)} processes ended within {told.seconds:.1f} s, exit {set(told.ends)}"
 
 
 @check("IX-7", 60, 116)

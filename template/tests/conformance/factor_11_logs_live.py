@@ -5,9 +5,9 @@ import json
 import re
 import time
 import uuid
-from typing import Any
 
 from .catalogue import check, require
+from .factor_09_disposability_live import troubled
 from .kit import Kit
 from .platform import SECONDS, Client, Process, until
 
@@ -31,10 +31,10 @@ def faults(process: Process) -> list[str]:
 async def events(kit: Kit) -> str:
     """Every line of every process is a JSON event, and stderr is empty, whatever happens."""
     told = await kit.told()
-    processes = list(told.deploy.processes)
-    async with kit.deploy() as deploy:
+    async with kit.whole() as deploy:
+        before = [one for one in deploy.processes if one.type != "web" or not one.alive]
         if "web" in kit.procfile:
-            (web,) = await deploy.up("web")
+            web = deploy.of("web")[0]
             await web.get("/no-such-page")
             await web.asks("POST", "/", content=b"{", headers={"Content-Type": "application/json"})
             _, writer = await asyncio.open_connection("127.0.0.1", web.port)
@@ -55,8 +55,8 @@ async def events(kit: Kit) -> str:
         if "console" in kit.procfile:
             crashing = await deploy.start("console", stdin="1 / 0")
             require(await crashing.ended() != 0, "a crash ended with 0")
-            await deploy.mend()
-        processes += deploy.processes
+        await deploy.mend()
+        processes = told.deploy.processes + [one for one in deploy.processes if one not in before]
     # What a console prints is an answer to whoever asked, and no event, unless it crashes.
     processes = [one for one in processes if one.type != "console" or one.child.returncode]
     wrong = [fault for process in processes for fault in faults(process)]
@@ -132,37 +132,22 @@ SECRET = re.compile(r"(URL|SECRET|KEY|TOKEN|PASSWORD|DSN)", re.IGNORECASE)
 @check("XI-4", 70)
 async def secrets(kit: Kit) -> str:
     """No secret stands in a log line or an answer, at DEBUG and in failure."""
-    async with kit.deploy(variables={"LOG_LEVEL": "DEBUG", "GRACE_SECONDS": "2"}) as deploy:
-        hidden = {}
-        for name, value in list(deploy.environment.items()):
-            if name in kit.urls and "://" in value and "@" not in value.partition("?")[0]:
-                continue  # no password in it
-            if SECRET.search(name) and len(value) > 8:
-                hidden[name] = value.rpartition("@")[0].rpartition(":")[2] or value
-        hidden = {
-            name: value for name, value in hidden.items() if value not in ("guest", "postgres")
-        }
-        started = await deploy.up(*kit.serving)
-        client = Client(deploy)
-        if "web" in kit.procfile:
-            await kit.tell(client)
-            canary = hidden["a client's credential"] = uuid.uuid4().hex
-            headers = {"Authorization": f"Bearer {canary}", "Cookie": f"session={canary}"}
-            sent: dict[str, Any] = {"headers": headers, "json": {"password": canary}}
-            for path in ("/no-such-page", *{path for _, path, _ in kit.touching}):
-                await deploy.of("web")[0].asks("POST", path, **sent)
-        await deploy.cut()
-        for one in started:
-            if one.type == "web":
-                client.transcript += [one.text for one in (await kit.touch(one)).values()]
-        await asyncio.gather(*(one.stop() for one in started))
-        for name, value in hidden.items():
-            for process in deploy.processes:
-                shown = on_lines(process, value)
-                require(not shown, f"{name} in a line of {process.type}: {shown[:1]}")
-            answers = [line for line in client.transcript if value in line]
-            require(not answers, f"{name} in an answer: {answers[:1]}")
-        lines = sum(len(process.lines) for process in deploy.processes)
+    trouble = await kit.once(troubled)
+    deploy, hidden = trouble.deploy, {"a client's credential": trouble.credential}
+    for name, value in deploy.environment.items():
+        if name in kit.urls and "://" in value and "@" not in value.partition("?")[0]:
+            continue  # no password in it
+        if SECRET.search(name) and len(value) > 8:
+            secret = value.rpartition("@")[0].rpartition(":")[2] or value
+            if secret not in ("guest", "postgres"):
+                hidden[name] = secret
+    for name, value in hidden.items():
+        for process in deploy.processes:
+            shown = on_lines(process, value)
+            require(not shown, f"{name} in a line of {process.type}: {shown[:1]}")
+        answers = [line for line in trouble.answers if value in line]
+        require(not answers, f"{name} in an answer: {answers[:1]}")
+    lines = sum(len(process.lines) for process in deploy.processes)
     return f"{len(hidden)} secrets, {lines} lines at DEBUG: not one"
 
 

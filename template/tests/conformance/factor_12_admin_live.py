@@ -3,17 +3,15 @@
 import asyncio
 import itertools
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
 from .catalogue import check, require
-from .factor_04_backing_live import well_again
+from .factor_04_backing_live import WATCH_SECONDS, dawned
 from .factor_05_build_live import delivered
 from .kit import FORMER, Kit
-from .platform import Client, Deploy, Process, until
+from .platform import Client, Deploy, until
 
-WATCH_SECONDS = 2
 STEPS = {"run", "up"}  # of the container engine: a one-off, the processes
 PARTS = (0.3, 0.5, 0.7)  # of a release, at which it is broken off
 
@@ -50,22 +48,9 @@ async def again(kit: Kit) -> str:
 @check("XII-2", 72, 109, 118, needs=("release",), leaves=True)
 async def schema(kit: Kit) -> str:
     """Only the release process changes the schema; no process works before it has."""
-    async with kit.left(released=False) as deploy:
-        started = [await deploy.start(type) for type in kit.serving]
-        for process in started:
-            await process.speaks()
-        webs = deploy.of("web")
-        deadline = time.monotonic() + WATCH_SECONDS
-        while time.monotonic() < deadline:
-            for web in webs:
-                answer = await web.asked("/readyz")
-                require(answer.status_code == 503, "ready on an empty database")
-            await asyncio.sleep(0.1)
-        await deploy.run("release")
-        for web in webs:
-            await web.ready()
-        await well_again(kit, deploy, started)
-    return f"nobody began in {WATCH_SECONDS} s on an empty database, all did once it was released"
+    dawn = await kit.once(dawned)
+    require({*dawn.early} <= {503}, f"ready on an empty database: {dawn.early}")
+    return f"{dawn.started} began nothing for {WATCH_SECONDS} s on an empty database, then all did"
 
 
 @check("XII-4", 40, 90, 118, needs=("release", FORMER))
@@ -85,19 +70,21 @@ async def former_release(kit: Kit) -> str:
 async def broken_off(kit: Kit) -> str:
     """A release that is broken off says so and leaves nothing half done: the next one succeeds."""
     whole = answers(await kit.once(Kit.release))
-    for part in PARTS:
-        async with kit.deploy(released=False) as deploy:
-            deploy.slow(0.02)
-            await cut_after(deploy, await deploy.start("release"), int(part * whole))
+    async with kit.deploy(released=False) as deploy:
+        deploy.slow(0.02)
+        for part in PARTS:
+            await cut_after(deploy, int(part * whole))
             await deploy.mend()
-            deploy.slow(0)
-            await deploy.run("release")
-            await asyncio.gather(*(web.stop() for web in await deploy.up("web")))
+        deploy.slow(0)
+        await deploy.run("release")
+        await deploy.up("web")
     return f"broken off after {', '.join(f'{part:.0%}' for part in PARTS)}: an error, then well"
 
 
-async def cut_after(deploy: Deploy, release: Process, number: int) -> None:
+async def cut_after(deploy: Deploy, number: int) -> None:
     """Break a release off after so many answers of its services; it must end with an error."""
+    number += answers(deploy)
+    release = await deploy.start("release")
     await until(lambda: answers(deploy) > number or not release.alive, "a service answers")
     await deploy.cut()
     code = await release.ended(60)

@@ -36,7 +36,7 @@ LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 
 @dataclass
 class Told:
-    """What was seen when the story was told to one replica, to four, and to four of which some
+    """What was seen when the story was told to one replica, to three, and to three of which some
     were killed: on a read-only file system, with every forbidden act noted."""
 
     deploy: Deploy
@@ -225,13 +225,17 @@ class Kit:
         """A deploy with processes of each type but this one, at least so many of web: as an
         earlier check left it that held, or a new one."""
         least = {type: webs if type == "web" else 1 for type in self.serving if type != but}
+
+        def missing(deploy: Deploy) -> list[str]:
+            return [type for type in least for _ in range(least[type] - len(deploy.of(type)))]
+
         if self._left:
-            deploy = self._left.pop()
+            deploy = min(self._left, key=lambda left: (len(missing(left)), "web" in missing(left)))
+            self._left.remove(deploy)
         else:
             deploy = await self.stack.enter_async_context(self.deploy())
         await asyncio.gather(*(one.stop() for one in deploy.of(but)))
-        here = {type: len(deploy.of(type)) for type in least}
-        await deploy.up(*(type for type in least for _ in range(least[type] - here[type])))
+        await deploy.up(*missing(deploy))
         yield deploy
         self._left.append(deploy)
 
@@ -251,9 +255,9 @@ class Kit:
         for process in await deploy.up(*self.serving):
             await process.speaks()
         tellings = {"one": await self.tell(Client(deploy))}
-        await deploy.up("web", "web", "web", "worker")
+        await deploy.up("web", "web", "worker")
         await deploy.used()
-        tellings["four"] = await self.tell(Client(deploy))
+        tellings["three"] = await self.tell(Client(deploy))
         alive = deploy.alive
         told = Told(
             deploy,

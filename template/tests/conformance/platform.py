@@ -34,15 +34,16 @@ Event = dict[str, Any]
 
 async def until(done: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
     """Wait until this, or what it awaits, is true; Broken says what did not happen."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = done()
         if asyncio.iscoroutine(found):
             found = await found
         if found:
             return found
-        require(time.monotonic() < deadline, f"not within {seconds:g} s: {what}")
-        await asyncio.sleep(0.02)
+        waited = time.monotonic() - began
+        require(waited < seconds, f"not within {seconds:g} s: {what}")
+        await asyncio.sleep(max(0.02, waited / 20))  # to look takes time that others could use
 
 
 class Process:

@@ -1,6 +1,6 @@
 """Your users' story: what they do, step by step, and what they are answered.
 
-The kit tells every tests/**/story*.py to one replica, to four, and to four of which some are
+The kit tells every tests/**/story*.py to one replica, to three, and to three of which some are
 killed between the steps, and compares what was answered. So a chapter asks for nothing that
 another telling leaves behind, and calls `client.disturb()` where a death must not be noticed.
 
