@@ -69,4 +69,17 @@ VIOLATIONS = [
         },
         killed_by="X-4",
     ),
+    Violation(
+        name="staging-by-hand",
+        factor="X",
+        stands_for="what is merged waits until somebody presses a button",
+        edits={
+            ".gitlab-ci.yml": (
+                "run-staging:\n  extends: .deliver",
+                "run-staging:\n  extends: .by_hand",
+            )
+        },
+        killed_by="X-4",
+        answers={"flavor": "api", "ci": "gitlab"},
+    ),
 ]

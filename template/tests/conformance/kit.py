@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import subprocess
 import tarfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -26,6 +27,7 @@ from dev.__main__ import ONE_OFF
 
 # The job of a worker that was killed is another's before the story stops waiting for it.
 SOON = {"WORKER_STALLED_SECONDS": "2"}
+WATCH_SECONDS = 2  # what must not happen before a release
 Made = TypeVar("Made")
 
 FORMER = "former release"
@@ -37,10 +39,12 @@ LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 @dataclass
 class Told:
     """What was seen when the story was told to one replica, to three, and to three of which some
-    were killed: on a read-only file system, with every forbidden act noted."""
+    were killed: on a read-only file system, with every forbidden act noted, and begun before
+    anything was released."""
 
     deploy: Deploy
     tellings: dict[str, Client]
+    early: list[int]  # codes of /readyz before anything was released
     listening: dict[int, set[str]]  # addresses, by process
     children: dict[int, list[int]]
     version: str | None = None  # what /version says
@@ -250,10 +254,17 @@ class Kit:
         identity = {"RELEASE_ID": f"{self.package}-1234567-abcdef", "REVISION": uuid.uuid4().hex}
         deploying = self.deploy(released=False, variables=identity | SOON, audited=True)
         deploy = await self.stack.enter_async_context(deploying)
-        if "release" in self.procfile:
-            await deploy.run("release")
-        for process in await deploy.up(*self.serving):
+        started = [await deploy.start(type) for type in self.serving]
+        for process in started:
             await process.speaks()
+        early = []
+        if "release" in self.procfile:
+            over = time.monotonic() + WATCH_SECONDS
+            while time.monotonic() < over:
+                early += [(await web.asked("/readyz")).status_code for web in deploy.of("web")]
+                await asyncio.sleep(0.1)
+            await deploy.run("release")
+        await asyncio.gather(*(web.ready() for web in deploy.of("web")))
         tellings = {"one": await self.tell(Client(deploy))}
         await deploy.up("web", "web", "worker")
         await deploy.used()
@@ -262,6 +273,7 @@ class Kit:
         told = Told(
             deploy,
             tellings,
+            early,
             listening={one.pid: sockets(one.pid) for one in alive},
             children={one.pid: family(one.pid) for one in alive},
         )

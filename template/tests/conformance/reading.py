@@ -207,9 +207,9 @@ def jobs(kit: Kit) -> dict[Path, dict[str, Job]]:
 def _jobs(kit: Kit, path: Path, pipeline: dict[str, Any]) -> Iterator[Job]:
     gitlab = path.name == ".gitlab-ci.yml"
     bodies = pipeline if gitlab else pipeline["jobs"]
-    bodies = {
-        n: b for n, b in bodies.items() if not gitlab or (isinstance(b, dict) and "script" in b)
-    }
+    if gitlab:
+        whole = {n: _extended(pipeline, n) for n, b in bodies.items() if isinstance(b, dict)}
+        bodies = {n: b for n, b in whole.items() if "script" in b and not n.startswith(".")}
     stages = pipeline.get("stages", ["build", "test", "deploy"]) if gitlab else []
     stage = {name: body.get("stage", "test") for name, body in bodies.items()}
     for name, body in bodies.items():
@@ -227,6 +227,17 @@ def _jobs(kit: Kit, path: Path, pipeline: dict[str, Any]) -> Iterator[Job]:
             ]
             after = {str(one) for one in wanted}
         yield Job(name, f"{at(kit, path)}, job {name}", body, text, after)
+
+
+def _extended(pipeline: dict[str, Any], name: str) -> dict[str, Any]:
+    """A job of GitLab with what it extends; its own keys count, and those of a mapping in it."""
+    made: dict[str, Any] = {}
+    body = pipeline.get(name, {})
+    for layer in (*(_extended(pipeline, one) for one in _list(body.get("extends"))), body):
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(made.get(key), dict)
+            made[key] = made[key] | value if both else value
+    return made
 
 
 def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
