@@ -1,4 +1,4 @@
-"""The pipeline of GitLab is run, by a runner on this machine, up to production and back."""
+"""The pipelines are run, by runners on this machine, up to production and back."""
 
 import json
 import os
@@ -12,25 +12,38 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import yaml
 from conftest import gitlab_ci_local, tool
 from delivering import Checkout
 from render import ROOT, Generate
 
 IMAGE = "ghcr.io/example/invoiceflow"
 DIGESTS = [f"sha256:{digit * 64}" for digit in "ab"]
-PIPELINE = ".gitlab-ci.yml"
+# What actions do on GitHub, as far as others need it; a job begins on a machine of its own.
+ACTIONS = {
+    "actions/checkout": """rm -rf ~/.local; git clone --quiet --depth=1 "file://$ORIGIN" .
+        git remote set-url origin "$GITHUB_SERVER_URL/$GITHUB_REPOSITORY\"""",
+    "actions/upload-artifact": """from=${path%%\\**}; cd "$(eval echo "$from")"
+        set -- ./${path#"$from"}; [ -e "$1" ] || exit 0
+        mkdir -p "$ARTIFACTS/$name"; cp -R --parents "$@" "$ARTIFACTS/$name\"""",
+    "actions/download-artifact": 'mkdir -p "$path"; cp -R "$ARTIFACTS/$name/." "$path"',
+}
 
 
 @dataclass
 class Project:
-    """A repository on GitLab, a registry and a cluster."""
+    """A repository, a registry and a cluster for each environment."""
 
     checkout: Checkout
     clusters: Path
     url: str = ""
+
+    kind: ClassVar[str]
+    pipeline: ClassVar[str]
+    environment: ClassVar[str]  # of a job, for the shell
 
     @property
     def told(self) -> Path:
@@ -47,41 +60,30 @@ class Project:
         answers = f"login*) cat >/dev/null ;; {digests} {label} {service}"
         self.program("docker", f'echo "$*" >>{told}; case "$*" in {answers} esac')
         # Each environment has a cluster of its own, which only its jobs reach.
-        clusters = f'{shlex.quote(str(self.clusters))}/"$CI_ENVIRONMENT_NAME"'
+        clusters = f'{shlex.quote(str(self.clusters))}/"{self.environment}"'
         words = shlex.join([sys.executable, str(ROOT / "tests/cluster.py")])
         self.program("kubectl", f'exec {words} {clusters} {tool("kubectl")} "$@"')
-        self.program("apk", "exit 0")  # what it would install is here
 
     def program(self, name: str, line: str) -> None:
         file = self.checkout.programs / name
         file.write_text(f"#!/bin/sh\n{line}\n")
         file.chmod(0o755)
 
-    def run(self, *jobs: str) -> None:
-        """Run these jobs of the pipeline of this commit, as the protected branch does."""
-        variables = {
-            "DELIVERY": "on",
-            "DELIVERY_SECONDS": "10",
-            "DELIVERY_URL": self.url,
-            "CONFIG": str(self.checkout.home / "given.env"),
-        }
-        given = [f"--variable={name}={value}" for name, value in variables.items()]
-        how = [
-            "--force-shell-executor",
-            "--shell-isolation",
-            "--no-artifacts-to-source",
-            "--no-color",
-            "--state-dir=../home/state",  # outside of the repository
-        ]
+    def deliver(self) -> None:
+        """Run what follows a merge of this commit, production included."""
+        raise NotImplementedError
+
+    def roll_back(self) -> None:
+        """Run the former release in production again."""
+        raise NotImplementedError
+
+    def runner(self, *command: str) -> None:
         path = os.pathsep.join([str(self.checkout.programs), os.environ["PATH"]])
+        home = str(self.checkout.home)
         done = subprocess.run(
-            [*gitlab_ci_local(), *how, *given, *jobs],
+            command,
             cwd=self.checkout.root,
-            env={
-                "PATH": path,
-                "HOME": str(self.checkout.home),
-                "TMPDIR": str(self.clusters.parent),
-            },
+            env={"PATH": path, "HOME": home, "TMPDIR": str(self.clusters.parent)},
             capture_output=True,
             timeout=300,
             stdin=subprocess.DEVNULL,
@@ -100,19 +102,121 @@ class Project:
         return image
 
 
+class GitLab(Project):
+    kind = "gitlab"
+    pipeline = ".gitlab-ci.yml"
+    environment = "$CI_ENVIRONMENT_NAME"
+
+    def deliver(self) -> None:
+        self.run("build", "release-staging", "run-staging")
+        self.run("release-production", "--manual=release-production")  # somebody says so
+        self.run("run-production")
+
+    def roll_back(self) -> None:
+        self.run("rollback")
+
+    def run(self, *jobs: str) -> None:
+        """Run these jobs of the pipeline of this commit, as the protected branch does."""
+        self.program("apk", "exit 0")  # what it would install is here
+        variables = {
+            "DELIVERY": "on",
+            "DELIVERY_SECONDS": "10",
+            "DELIVERY_URL": self.url,
+            "CONFIG": str(self.checkout.home / "given.env"),
+        }
+        given = [f"--variable={name}={value}" for name, value in variables.items()]
+        how = [
+            "--force-shell-executor",
+            "--shell-isolation",
+            "--no-artifacts-to-source",
+            "--no-color",
+            "--state-dir=../home/state",  # outside of the repository
+        ]
+        self.runner(*gitlab_ci_local(), *how, *given, *jobs)
+
+
+class GitHub(Project):
+    kind = "github"
+    pipeline = ".github/workflows/deliver.yml"
+    environment = "${ENVIRONMENT:-${GITHUB_JOB##*-}}"
+
+    @property
+    def actions(self) -> list[dict[str, Any]]:
+        """What the other actions were given."""
+        lines = (self.checkout.home / "actions").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def deliver(self) -> None:
+        self.run("push", self.pipeline)
+
+    def roll_back(self) -> None:
+        self.run(
+            "workflow_dispatch", "--input=environment=production", ".github/workflows/rollback.yml"
+        )
+
+    def run(self, event: str, *words: str) -> None:
+        """Run the workflow of this file, as this event does."""
+        self.program("gh", f'echo "gh $*" >>{shlex.quote(str(self.told))}')
+        self.program("uv", "exit 0")  # it would list the packages
+        home = self.checkout.home
+        given = [
+            *("--var=DELIVERY=on", f"--var=PUBLIC_URL={self.url}"),
+            *(
+                f"--secret=SECRETS={(home / 'given.env').read_text()}",
+                "--secret=KUBECONFIG=of a test",
+            ),
+            *(f"--env=ORIGIN={self.checkout.root}", f"--env=ARTIFACTS={home}/artifacts"),
+            *(f"--env=ACTIONS={home}/actions", "--env=DELIVERY_SECONDS=10"),
+        ]
+        *more, file = words
+        how = ["--platform=ubuntu-24.04=-self-hosted", "--no-skip-checkout", "--no-cache-server"]
+        stubs = [f"--local-repository={one}" for one in self.stubs(file)]
+        self.runner(tool("act"), event, *how, *stubs, *given, *more, f"--workflows={file}")
+
+    def stubs(self, file: str) -> Iterator[str]:
+        """A stand-in for each action that this workflow uses, as act wants to hear of it."""
+        jobs = yaml.safe_load((self.checkout.root / file).read_text())["jobs"].values()
+        steps = [step for job in jobs for step in job["steps"] if "uses" in step]
+        for uses in {step["uses"] for step in steps}:
+            names = {
+                name for step in steps if step["uses"] == uses for name in step.get("with", {})
+            }
+            given = {name: f"${{{{ inputs.{name} }}}}" for name in names}
+            noted = {"note": "${{ toJSON(inputs) }}"}
+            does = ACTIONS.get(
+                uses.partition("@")[0],
+                """echo "$note" | tr -d '\\n' >>"$ACTIONS"; echo >>"$ACTIONS\"""",
+            )
+            step = {"shell": "bash", "env": given | noted, "run": does}
+            made = {
+                "name": uses,
+                "inputs": {name: {"description": name} for name in names},
+                "runs": {"using": "composite", "steps": [step]},
+            }
+            folder = self.checkout.home / "stubs" / uses
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "action.yml").write_text(yaml.safe_dump(made))
+            yield f"{uses}={folder}"
+
+
 @pytest.fixture
-def project(generate: Generate, tmp_path: Path) -> Iterator[Project]:
-    root = copytree(generate(ci="gitlab").path, tmp_path / "service")
+def project(
+    generate: Generate, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Project]:
+    kind: type[Project] = request.param
+    root = copytree(generate(ci=kind.kind).path, tmp_path / "service")
     (root / "uv.lock").write_text("version = 1\n")  # complete
+    for verb in ("setup", "ci", "conformance"):  # each has tests of its own
+        (root / "bin" / verb).write_text("#!/bin/sh\n")
     checkout = Checkout(root, tmp_path / "programs", tmp_path / "home")
     checkout.programs.mkdir()
     checkout.home.mkdir()
     checkout.git("init", "--quiet", "--initial-branch=main")
-    checkout.git("remote", "add", "origin", "git@gitlab.example:example/invoiceflow.git")
+    checkout.git("remote", "add", "origin", f"git@{kind.kind}.com:example/invoiceflow.git")
     checkout.git("add", ".")
     checkout.git("commit", "--quiet", "--message", "Begin")
     checkout.config(WEBHOOK_SECRET="whsec_of_the_test")  # noqa: S106
-    made = Project(checkout, tmp_path / "clusters")
+    made = kind(checkout, tmp_path / "clusters")
 
     class Service(BaseHTTPRequestHandler):
         """Who answers there: the release that was rolled out last."""
@@ -138,38 +242,62 @@ def project(generate: Generate, tmp_path: Path) -> Iterator[Project]:
         server.shutdown()
 
 
+@pytest.mark.parametrize("project", [GitLab, GitHub], indirect=True)
 def test_what_is_merged_is_built_once_and_promoted_and_can_go_back(project: Project) -> None:
     for digest in DIGESTS:
         project.commit(digest)
-        project.run("build", "release-staging", "run-staging")
+        project.deliver()
         assert project.runs("staging") == f"{IMAGE}@{digest}"
-        project.run("release-production")  # somebody says so
-        project.run("run-production")
         assert project.runs("production") == f"{IMAGE}@{digest}"
-    assert re.findall(r"^build |^push ", project.told.read_text(), re.M) == ["build ", "push "] * 2
-    project.run("rollback")
+    told = project.told.read_text()
+    assert re.findall(r"^build |^push ", told, re.M) == ["build ", "push "] * 2
+    if isinstance(project, GitHub):
+        attested = [one for one in project.actions if "subject-digest" in one]
+        assert [one["subject-digest"] for one in attested] == sorted(DIGESTS * 2)
+        for digest in DIGESTS:
+            assert told.count(f"gh attestation verify oci://{IMAGE}@{digest} ") == 2
+    project.roll_back()
     assert project.runs("production") == f"{IMAGE}@{DIGESTS[0]}"
     assert project.runs("staging") == f"{IMAGE}@{DIGESTS[1]}"
 
 
 @pytest.mark.parametrize(
-    ("whole", "broken", "said"),
+    ("project", "whole", "broken", "said"),
     [
-        ("    reports: {dotenv: build.env}", "    paths: [build.env]", "may mean another image"),
-        ('bin/deploy "$STAGING_RELEASE"', 'bin/deploy "$RELEASE"', "There is no release"),
-        ("    paths: [staging-records]\n", "", "staging-records"),
-        ('    - cp -R staging-records "$DELIVERY_HOME/staging/records"\n', "", "has no release of"),
+        (GitLab, "    reports: {dotenv: build.env}", "    paths: [build.env]", "may mean another"),
+        (GitLab, 'bin/deploy "$STAGING_RELEASE"', 'bin/deploy "$RELEASE"', "There is no release"),
+        (GitLab, "    paths: [staging-records]\n", "", "staging-records"),
+        (
+            GitLab,
+            '    - cp -R staging-records "$DELIVERY_HOME/staging/records"\n',
+            "",
+            "has no release of",
+        ),
+        (GitHub, 'echo "image=$image"', 'echo "image=${image%@*}"', "may mean another"),
+        (GitHub, "needs.release-staging.outputs", "needs.build.outputs", "There is no release"),
+        (
+            GitHub,
+            "          path: ~/.local/state/*/staging",
+            "          path: ~/*/staging",
+            "records",
+        ),
+        (
+            GitHub,
+            "      - run: mkdir -p ~/.local/state && cp -Rn",
+            "      - run: echo",
+            "has no release of",
+        ),
     ],
+    indirect=["project"],
 )
 def test_a_pipeline_that_hands_something_on_wrongly_fails(
     project: Project, whole: str, broken: str, said: str
 ) -> None:
-    file = project.checkout.root / PIPELINE
+    file = project.checkout.root / project.pipeline
     text = file.read_text()
     assert text.count(whole) == 1
     file.write_text(text.replace(whole, broken))
     project.checkout.git("commit", "--quiet", "--all", "--message", "Break it")
     project.commit(DIGESTS[0])
-    jobs = ["build", "release-staging", "run-staging", "release-production"]
     with pytest.raises(AssertionError, match=said):
-        project.run(*jobs, "--manual=release-production")
+        project.deliver()
