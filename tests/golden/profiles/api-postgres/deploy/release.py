@@ -31,10 +31,8 @@ def make(
     if not ENVIRONMENT.fullmatch(environment):
         raise Refused(f"{environment!r} is no environment: use a name such as staging.")
     if not IMAGE.fullmatch(image):
-        raise Refused(
-            f"{image} may mean another image tomorrow: release IMAGE@sha256:DIGEST, "
-            "as bin/build --push prints it."
-        )
+        why = f"{image} may mean another image tomorrow" if image else "No image is named"
+        raise Refused(f"{why}: release IMAGE@sha256:DIGEST, as bin/build --push prints it.")
     target = targets.of(environment)
     before = PROMOTED_FROM.get(environment)
     if before and not without_staging and not _released(before, image):

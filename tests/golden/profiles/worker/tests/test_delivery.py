@@ -131,6 +131,11 @@ def test_an_image_that_may_change_is_refused(checkout: Checkout, image: str) -> 
     assert not list(checkout.home.glob("staging/records/*"))
 
 
+def test_a_build_that_printed_nothing_is_no_image(checkout: Checkout) -> None:
+    said = checkout.refusal("release", "staging", "", "--config", checkout.config())
+    assert "No image is named: release IMAGE@sha256:DIGEST" in said
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
