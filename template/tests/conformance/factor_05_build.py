@@ -11,6 +11,7 @@ BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-a
 TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
 PUSHES = r"\b(docker|podman|buildah)\s[^'\"|;&\n]*\bpush\b|--push\b|push['\"]?: True"
 DEPLOYS = r"\b(kubectl|helm|flyctl|heroku|bin/deploy|kustomize)\b"
+INSTALLS = re.compile(r"\b(add|install)\b")
 LAX = r"['\"](continue-on-error|allow_failure)['\"]: True|(pytest|bin/ci).*\|\|\s*(true|:)"
 COMMIT = r"(?i)GITHUB_SHA|github\.sha|CI_COMMIT_SHA|\brev-parse\b"
 MERGE = r"branches:\s*(\[|- )\s*(main|master)|CI_DEFAULT_BRANCH"
@@ -47,7 +48,7 @@ def pipelines_build_once(kit: Kit) -> str:
         tests = {name for name in found if re.search(TESTS, text[name])}
         require(len(builds) < 2, f"{at(kit, path)}: several jobs build: {builds}")
         for name, job in found.items():
-            before, deploys = _before(job, found), re.search(DEPLOYS, text[name])
+            before, deploys = _before(job, found), deployed_by(job)
             pushed = re.search(PUSHES, text[name])
             pushes |= bool(pushed)
             if pushed or deploys:
@@ -64,6 +65,13 @@ def pipelines_build_once(kit: Kit) -> str:
     require(builders and testers, f"jobs that build: {builders}, that test: {testers}")
     require(pushes, "no job pushes the image to where it is kept")
     return f"{', '.join(testers)} tests, {', '.join(builders)} builds; every action is pinned"
+
+
+def deployed_by(job: Job) -> list[str]:
+    """The steps by which a job deploys; to install a program for it is none."""
+    actions = [f"{one.get('uses', '')} {one.get('with', '')}" for one in job.body.get("steps", [])]
+    steps = [*job.commands.splitlines(), *actions]
+    return [one for one in steps if re.search(DEPLOYS, one) and not INSTALLS.search(one)]
 
 
 def _modules(kit: Kit, text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from .catalogue import check, require
-from .factor_05_build import DEPLOYS
+from .factor_05_build import deployed_by
 from .kit import Kit
 from .reading import (
     COMPOSE,
@@ -163,7 +163,6 @@ def no_stand_ins(kit: Kit) -> str:
 
 
 MERGES = {"push", "workflow_run"}  # the events of GitHub that follow a merge
-INSTALLS = re.compile(r"\b(add|install)\b")
 WAITS = re.compile(r"\bmanual\b|schedule")
 
 
@@ -175,12 +174,8 @@ def merged_is_deployed(kit: Kit) -> str:
         pipeline = kit.documents(str(path.relative_to(kit.root)))[path][0]
         follows = path.name == ".gitlab-ci.yml" or MERGES & {*triggers(pipeline)}
         for job in own.values():
-            actions = [step.get("uses", "") for step in job.body.get("steps", [])]
-            steps = [
-                one for one in [*job.commands.splitlines(), *actions] if not INSTALLS.search(one)
-            ]
-            deploys = re.search(DEPLOYS, "\n".join(steps))
-            if deploys and follows and not WAITS.search(str(job.body)) and not _behind(own, job):
+            waits = WAITS.search(str(job.body)) or _behind(own, job)
+            if deployed_by(job) and follows and not waits:
                 found.append(job.name)
     require(found, "no job deploys what is merged before somebody, or a schedule, says so")
     return f"a merge begins {', '.join(found)}"

@@ -36,7 +36,10 @@ def run(folder: Path) -> Iterator[dict[str, str]]:
     port = free_port()
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     with running(
-        [str(BIN / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""],
+        [
+            *(str(BIN / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""),
+            *("-c", "max_connections=300"),  # the tests and the kit beside the service
+        ],
         folder / "log",
         lambda: _answers(url),
         prefix=_unprivileged(),
