@@ -32,7 +32,7 @@ async def events(kit: Kit) -> str:
     """Every line of every process is a JSON event, and stderr is empty, whatever happens."""
     told = await kit.told()
     async with kit.whole() as deploy:
-        before = [one for one in deploy.processes if one.type != "web" or not one.alive]
+        others = [one for one in deploy.processes if one.type != "web" or not one.alive]
         if "web" in kit.procfile:
             web = deploy.of("web")[0]
             await web.get("/no-such-page")
@@ -56,7 +56,7 @@ async def events(kit: Kit) -> str:
             crashing = await deploy.start("console", stdin="1 / 0")
             require(await crashing.ended() != 0, "a crash ended with 0")
         await deploy.mend()
-        processes = told.deploy.processes + [one for one in deploy.processes if one not in before]
+        processes = told.deploy.processes + [one for one in deploy.processes if one not in others]
     # What a console prints is an answer to whoever asked, and no event, unless it crashes.
     processes = [one for one in processes if one.type != "console" or one.child.returncode]
     wrong = [fault for process in processes for fault in faults(process)]
