@@ -264,7 +264,7 @@ def test_what_is_merged_is_built_once_and_promoted_and_can_go_back(project: Proj
 @pytest.mark.parametrize(
     ("project", "whole", "broken", "said"),
     [
-        (GitLab, "    reports: {dotenv: build.env}", "    paths: [build.env]", "may mean another"),
+        (GitLab, "    reports: {dotenv: build.env}", "    paths: [build.env]", "No image is named"),
         (GitLab, 'bin/deploy "$STAGING_RELEASE"', 'bin/deploy "$RELEASE"', "There is no release"),
         (GitLab, "    paths: [staging-records]\n", "", "staging-records"),
         (

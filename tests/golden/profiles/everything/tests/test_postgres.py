@@ -155,10 +155,7 @@ async def test_a_schema_older_than_the_release_is_not_ready_and_a_newer_one_is(
         await postgres.ping()
 
 
-async def test_an_empty_database_is_not_ready(
-    attached: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "_revisions", lambda: ({"first_0001"}, set()))
+async def test_an_empty_database_is_not_ready(attached: Settings) -> None:
     with fresh({"DATABASE_URL": attached.database_url.get_secret_value()}) as own:
         empty = {"database_url": SecretStr(own["DATABASE_URL"])}
         async with resources.attach(attached.model_copy(update=empty)):
