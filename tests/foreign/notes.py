@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -29,6 +30,10 @@ def redis(*words: str) -> object:
     """One command on a connection of its own, under a deadline; raises OSError."""
     at = urlsplit(os.environ["REDIS_URL"])
     with socket.create_connection((at.hostname, at.port or 6379), timeout=8) as connection:
+        if at.scheme == "rediss":
+            connection = ssl.create_default_context().wrap_socket(
+                connection, server_hostname=at.hostname
+            )
         lines = connection.makefile("rwb")
         for command in (["SELECT", at.path.strip("/") or "0"], [*words]):
             lines.write(b"*%d\r\n" % len(command))
@@ -149,7 +154,7 @@ def main() -> int:
         log("ERROR", "settings", hint="LOG_LEVEL is none of them")
         return 1
     url = urlsplit(os.environ.get("REDIS_URL", ""))
-    if url.scheme != "redis" or not url.hostname:
+    if url.scheme not in ("redis", "rediss") or not url.hostname:
         log("ERROR", "settings", hint="set REDIS_URL")
         return 1
     if sys.argv[1:] == ["console"]:

@@ -166,7 +166,7 @@ VIOLATIONS = [
         stands_for="traffic before the tables are there",
         edits={
             POSTGRES: (
-                "    if applied & older or len(applied) < len(heads):\n",
+                "    if not released or applied & older or len(applied) < len(heads):\n",
                 "    if applied & older:\n",
             )
         },

@@ -17,6 +17,31 @@ VIOLATIONS = [
         answers={"services": ["postgres", "redis"]},
     ),
     Violation(
+        name="tls-dropped",
+        factor="IV",
+        stands_for="reads host, user and name out of DATABASE_URL and leaves what it asks of TLS",
+        edits={
+            POSTGRES: (
+                'url.set(drivername="postgresql+psycopg")',
+                'url.set(drivername="postgresql+psycopg", query={})',
+            )
+        },
+        killed_by="IV-1",
+    ),
+    Violation(
+        name="redis-without-tls",
+        factor="IV",
+        stands_for="works with the Redis of the laptop, and with none that is managed",
+        edits={
+            REDIS: (
+                "settings.redis_url.get_secret_value(),",
+                'settings.redis_url.get_secret_value().replace("rediss://", "redis://"),',
+            )
+        },
+        killed_by="IV-1",
+        answers={"services": ["postgres", "redis"]},
+    ),
+    Violation(
         name="asleep-after-outage",
         factor="IV",
         stands_for="a pool that tries again at ever longer intervals",

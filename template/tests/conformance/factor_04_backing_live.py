@@ -15,10 +15,11 @@ BACK_SECONDS = 20  # less than who tries again at ever longer intervals sleeps a
 
 @check("IV-1", 32, 33, 34, 125)
 async def swapped(kit: Kit) -> str:
-    """Other servers are attached by their URLs alone, and nothing of the former ones shows."""
+    """Other servers, which want TLS, are attached by their URLs alone, and nothing of the former
+    ones shows."""
     told = await kit.told()
     before = kit.tree()
-    async with kit.deploy(variables=SOON) as deploy:
+    async with kit.deploy(variables=SOON, encrypted=True) as deploy:
         await deploy.up(*kit.serving)
         client = await kit.tell(Client(deploy, disturbing=True, all_at_once=True))
         same(told.transcript("one"), client.transcript)
@@ -26,12 +27,14 @@ async def swapped(kit: Kit) -> str:
         for pipes in (told.deploy.pipes, deploy.pipes):
             for name, at in pipes.items():
                 require(at.connections, f"nobody connected to where {name} says")
+                require(not at.bare, f"{name} asks for TLS, and is spoken to without")
         for process in deploy.alive:
             strange = peers(process.pid) - deploy.named
             require(not strange, f"{process.type} talks to port {strange}, which no variable names")
     require(kit.tree() == before, "files of the service changed meanwhile")
-    used = ", ".join(deploy.pipes) or "none to attach"
-    return f"{used}: the same story on two sets of servers, {client.kills} restarts of everything"
+    used = ", ".join(f"{name}{' over TLS' * bool(at.tls)}" for name, at in deploy.pipes.items())
+    sets = f"the same story on two sets of servers, {client.kills} restarts of everything"
+    return f"{used or 'none to attach'}: {sets}"
 
 
 @check("IV-2", 13, 115, 125, needs=("://",))

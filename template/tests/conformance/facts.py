@@ -68,8 +68,9 @@ def seen(result: Result) -> str:
 def missing(results: Sequence[Result], facts: Facts) -> list[str]:
     """The checks that were not run or do not apply, and why."""
     chosen = {one.check.id for one in results}
-    others = [f"{one.id} {NOT_RUN}: not chosen" for one in facts.checks if one.id not in chosen]
-    return [seen(one) for one in results if one.verdict in (NOT_RUN, NO_NEED)] + others
+    others = [one.id for one in facts.checks if one.id not in chosen]
+    known = [seen(one) for one in results if one.verdict in (NOT_RUN, NO_NEED)]
+    return known + [f"not chosen: {', '.join(others)}"] * bool(others)
 
 
 def declared(facts: Facts) -> list[str]:

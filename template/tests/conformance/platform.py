@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -16,8 +17,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
+import trustme
 from httpx2 import AsyncClient, Limits, Response, TransportError
 
 from .catalogue import Broken, require
@@ -28,6 +30,7 @@ from tests.pipe import Pipe, pipe
 SECONDS = 30  # long enough for a busy machine; what holds waits far less
 HERE = Path(__file__).parent
 AUDIT = "CONFORMANCE_AUDIT"  # the file that names forbidden acts
+TLS = {"amqp": "amqps", "http": "https", "redis": "rediss"}  # schemes; PostgreSQL's says it else
 
 Event = dict[str, Any]
 
@@ -212,6 +215,7 @@ class Deploy:
         self.environment, self.folder = environment, folder
         self.places: dict[str, str] = {}  # variables that point past the pipes
         self.pipes: dict[str, Pipe] = {}
+        self.urls: dict[str, str] = {}  # of the pipes
         self.processes: list[Process] = []
         self.audited = False
         # A connection for each request, as from many users.
@@ -256,8 +260,7 @@ class Deploy:
         environment = self.environment | {"PATH": str(self.folder / "bin"), "TMPDIR": str(own)}
         if "PORT" in environment:
             environment["PORT"] = str(free_port())
-        environment |= {name: at.url for name, at in self.pipes.items()}
-        return own, environment | {"PYTHONDONTWRITEBYTECODE": "1"}
+        return own, environment | self.urls | {"PYTHONDONTWRITEBYTECODE": "1"}
 
     async def _spawn(
         self,
@@ -307,8 +310,8 @@ class Deploy:
     @property
     def named(self) -> set[int]:
         """The ports of all URLs that a process is given."""
-        urls = self.environment | {name: at.url for name, at in self.pipes.items()}
-        return {urlsplit(url).port or 443 for url in urls.values() if "://" in url}
+        urls = (self.environment | self.urls).values()
+        return {urlsplit(url).port or 443 for url in urls if "://" in url}
 
     async def used(self) -> None:
         """Wait until every backing service has been asked, unless nobody asks it."""
@@ -464,11 +467,13 @@ async def deployed(
     variables: dict[str, str] | None = None,
     like: dict[str, str] | None = None,
     audited: bool = False,
+    encrypted: bool = False,
 ) -> AsyncIterator[Deploy]:
     """A deploy in places made for it, removed at the end.
 
     given: variables that point at the backing services. variables: others, beside .env.example's.
-    like: the places of another deploy, to begin with what is there.
+    like: the places of another deploy, to begin with what is there. encrypted: its URLs ask for
+    TLS, and nothing else gets through.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
@@ -481,7 +486,29 @@ async def deployed(
         deploy.places = urls
         for name, url in environment.items():
             if name in urls and "://" in url:
-                deploy.pipes[name] = await stack.enter_async_context(pipe(url))
+                made = deploy.pipes[name] = await stack.enter_async_context(pipe(url))
+                deploy.urls[name] = made.url
+        if encrypted:
+            encrypt(deploy)
         stack.push_async_callback(deploy.end)
         deploy.audited = audited
         yield deploy
+
+
+def encrypt(deploy: Deploy) -> None:
+    """Let its URLs ask for TLS, by a certificate of an authority of its own, where they do not."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = str(deploy.folder / "authority.pem")
+    authority.cert_pem.write_to_path(trusted)
+    deploy.environment["SSL_CERT_FILE"] = trusted
+    for name, at in deploy.pipes.items():
+        url = urlsplit(at.url)
+        if url.scheme in TLS:
+            url = url._replace(scheme=TLS[url.scheme])
+        elif url.scheme in ("postgresql", "postgres") and "sslmode" not in url.query:
+            wants = urlencode({"sslmode": "verify-full", "sslrootcert": trusted})
+            url = url._replace(query="&".join(filter(None, [url.query, wants])))
+        else:
+            continue  # it asks for TLS already, or for what the kit does not know
+        deploy.urls[name], at.tls = urlunsplit(url), context

@@ -1,13 +1,19 @@
-"""A TCP pipe in front of a backing service: it can be cut, and it can hang."""
+"""A TCP pipe in front of a backing service: it can be cut, it can hang, and it can want TLS."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from ssl import SSLContext
 from urllib.parse import urlsplit, urlunsplit
 
 from dev.server import free_port
 
 PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "amqp": 5672, "http": 80}
+
+# What a client of PostgreSQL asks before anything else, if it wants to.
+# https://www.postgresql.org/docs/current/protocol-message-formats.html
+SSL_REQUEST, GSS_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f", b"\0\0\0\x08\x04\xd2\x16\x30"
+START = b"\0\x03"  # the version, after the length; to cancel a query needs no secret
 
 
 class Pipe:
@@ -20,6 +26,9 @@ class Pipe:
         self.connections = 0  # so far
         self.answers = 0  # pieces that came from the service so far
         self.delay = 0.0  # seconds that it holds back whatever comes from the service
+        self.tls: SSLContext | None = None  # by which it is spoken to, if it wants TLS
+        self.tempted = False  # whether it has told a client of PostgreSQL that it knows no TLS
+        self.bare = False  # whether such a client went on nevertheless, or did not ask
         self.holding = asyncio.Event()  # set once it hangs and something waits in it
         self._serving: set[asyncio.Future[object]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -68,14 +77,35 @@ class Pipe:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
-        with contextlib.suppress(OSError):
+        try:
+            if self.tls:
+                await self._encrypt(self.tls, reader, writer)
             there, back = await asyncio.open_connection(
                 self._target.hostname, self._target.port or PORTS[self._target.scheme]
             )
             self._writers.add(back)
             await asyncio.gather(self._copy(reader, back), self._copy(there, writer, True))
             self._writers.discard(back)
+        except (OSError, EOFError):
+            writer.transport.abort()
         self._writers.discard(writer)
+
+    async def _encrypt(
+        self, tls: SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Let a client begin TLS; the first one that asks, as PostgreSQL's do, is told that there
+        is none, and must not go on."""
+        if self._target.scheme in ("postgresql", "postgres"):
+            while (asked := await reader.readexactly(8)) == GSS_REQUEST:
+                writer.write(b"N")
+            if asked != SSL_REQUEST or not self.tempted:
+                self.tempted = True
+                writer.write(b"N")
+                more = await reader.read(1) if asked == SSL_REQUEST else b""
+                self.bare |= bool(more) or asked[4:6] == START
+                raise ConnectionRefusedError
+            writer.write(b"S")
+        await writer.start_tls(tls)
 
     async def _copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
