@@ -57,7 +57,7 @@ def answer(lines: object) -> object:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = 5  # of a client that says nothing, for whom no stop waits longer
 
     def do_GET(self) -> None:
         pages = {
@@ -95,8 +95,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
-        if self.path not in ("/livez", "/readyz"):
-            log("INFO", "request", path=self.path, status=status, request_id=id, trace_id=trace)
+        path = self.path.partition("?")[0]  # what follows may be secret
+        if path not in ("/livez", "/readyz"):
+            log("INFO", "request", path=path, status=status, request_id=id, trace_id=trace)
 
     def send_error(self, code: int, *_: object) -> None:
         self.close_connection = True

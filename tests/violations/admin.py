@@ -3,8 +3,10 @@
 from .violation import (
     BASE,
     BEFORE_SERVING,
+    CREATED,
     DELIVERY,
     DEPLOY,
+    INVOICES,
     POSTGRES,
     QUEUE,
     RELEASE,
@@ -243,5 +245,20 @@ VIOLATIONS = [
             )
         },
         killed_by="XII-8",
+    ),
+    Violation(
+        name="request-alters-table",
+        factor="XII",
+        stands_for="a column that is added when a request misses it",
+        edits={
+            INVOICES: (
+                CREATED,
+                "        alter = 'alter table invoices add column if not exists note text'\n"
+                f"        await session.execute(text(alter))\n{CREATED}",
+                "from pydantic import BaseModel,",
+                "from sqlalchemy import text\nfrom pydantic import BaseModel,",
+            )
+        },
+        killed_by="XII-2",
     ),
 ]

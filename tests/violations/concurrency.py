@@ -158,4 +158,21 @@ VIOLATIONS = [
         },
         killed_by="VIII-4",
     ),
+    Violation(
+        name="ends-by-itself",
+        factor="VIII",
+        stands_for="a worker that ends now and then, for somebody to start it again",
+        edits={
+            WORKER: (
+                "    resources.load(parts.JOBS)\n",
+                "    resources.load(parts.JOBS)\n"
+                "    end = threading.Timer(5, os.kill, (os.getpid(), signal.SIGTERM))\n"
+                "    end.daemon = True\n"
+                "    end.start()\n",
+                "\nfrom . import parts,",
+                "\nimport os\nimport signal\nimport threading\n\nfrom . import parts,",
+            )
+        },
+        killed_by="VIII-5",
+    ),
 ]

@@ -402,4 +402,18 @@ VIOLATIONS = [
         },
         killed_by="IX-2",
     ),
+    Violation(
+        name="stays-for-its-grace",
+        factor="IX",
+        stands_for="a stop that takes all the time there is, with nothing left to do",
+        edits={
+            SERVER: (
+                "        await super().shutdown(sockets)\n        log.info",
+                "        await super().shutdown(sockets)\n"
+                "        await asyncio.sleep(self.config.timeout_graceful_shutdown or 0)\n"
+                "        log.info",
+            )
+        },
+        killed_by="IX-2",
+    ),
 ]

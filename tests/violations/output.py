@@ -3,6 +3,7 @@
 from .violation import (
     BEFORE_SERVING,
     CREATED,
+    HEALTH,
     IMPORTS,
     INVOICES,
     LOGS,
@@ -359,5 +360,45 @@ VIOLATIONS = [
             )
         },
         killed_by="XI-5",
+    ),
+    Violation(
+        name="query-logged",
+        factor="XI",
+        stands_for="lines with the whole address, and the token that stands in it",
+        edits={
+            MIDDLEWARE: (
+                "                path=path,\n",
+                "                path=f\"{path}?{scope['query_string'].decode()}\",\n",
+            )
+        },
+        killed_by="XI-4",
+    ),
+    Violation(
+        name="local-time",
+        factor="XI",
+        stands_for="times that mean something on the machine alone",
+        edits={
+            LOGS: (
+                "datetime.now(UTC)",
+                "datetime.now()",
+                "from datetime import UTC, datetime",
+                "from datetime import datetime",
+            )
+        },
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="address-in-version",
+        factor="XI",
+        stands_for="an address of the database for whoever asks /version",
+        edits={
+            HEALTH: (
+                'return JSONResponse({"revision": state.revision, "release": state.release})',
+                "url = request.app.state.settings.database_url.get_secret_value()\n"
+                '    said = {"revision": state.revision, "release": state.release, "db": url}\n'
+                "    return JSONResponse(said)",
+            )
+        },
+        killed_by="XI-4",
     ),
 ]

@@ -82,4 +82,20 @@ VIOLATIONS = [
         killed_by="X-4",
         answers={"flavor": "api", "ci": "gitlab"},
     ),
+    Violation(
+        name="overlay-values",
+        factor="X",
+        stands_for="a setting of production that lies beside its counts",
+        edits={
+            "deploy/k8s/overlays/production/kustomization.yaml": (
+                "components: []\n",
+                "components: []\n"
+                "configMapGenerator:\n"
+                "  - name: config\n"
+                "    behavior: merge\n"
+                "    literals: [LOG_LEVEL=DEBUG]\n",
+            )
+        },
+        killed_by="X-6",
+    ),
 ]

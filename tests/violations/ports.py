@@ -111,4 +111,31 @@ VIOLATIONS = [
         },
         killed_by="VII-5",
     ),
+    Violation(
+        name="port-of-the-machine",
+        factor="VII",
+        stands_for="a replica that takes the port of its whole machine",
+        edits={
+            f"{BASE}/web.yaml": (
+                "containerPort: 8000",
+                "containerPort: 8000\n              hostPort: 8000",
+            )
+        },
+        killed_by="VII-4",
+    ),
+    Violation(
+        name="next-port",
+        factor="VII",
+        stands_for="another port than PORT where that one is taken",
+        edits={
+            WEB: (
+                "        listener = server.listen(settings.port)\n",
+                "        try:\n"
+                "            listener = server.listen(settings.port)\n"
+                "        except OSError:\n"
+                "            listener = server.listen(settings.port + 1)\n",
+            )
+        },
+        killed_by="VII-1",
+    ),
 ]

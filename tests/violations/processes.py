@@ -1,6 +1,6 @@
 """VI. Processes: one replica knows what another does not."""
 
-from .violation import BASE, CREATED, INVOICES, SOURCE, WEBHOOK, Violation
+from .violation import BASE, CREATED, INVOICES, QUEUE, SOURCE, WEBHOOK, Violation
 
 REDIS = {"services": ["postgres", "redis"]}
 SESSIONS = f"{SOURCE}/sessions.py"
@@ -208,5 +208,66 @@ VIOLATIONS = [
             )
         },
         killed_by="VI-5",
+    ),
+    Violation(
+        name="uploads-volume",
+        factor="VI",
+        stands_for="a disk that stays, for what was uploaded",
+        edits={
+            f"{BASE}/web.yaml": (
+                "      volumes:\n",
+                "      volumes:\n"
+                "        - name: uploads\n"
+                "          persistentVolumeClaim: {claimName: uploads}\n",
+            )
+        },
+        killed_by="VI-7",
+    ),
+    Violation(
+        name="image-can-change",
+        factor="VI",
+        stands_for="a container into which somebody can copy a mend",
+        edits={
+            f"{BASE}/worker.yaml": (
+                "readOnlyRootFilesystem: true",
+                "readOnlyRootFilesystem: false",
+            )
+        },
+        killed_by="VI-7",
+    ),
+    Violation(
+        name="sessions-of-a-release",
+        factor="VI",
+        stands_for="users who have to log in again after every deploy",
+        edits={
+            f"{SOURCE}/sessions.py": (
+                'return f"session:{hashlib.sha256(token.encode()).hexdigest()}"',
+                "release = config.load().release_id\n"
+                '    return f"{release}:session:{hashlib.sha256(token.encode()).hexdigest()}"',
+                "from . import redis\n",
+                "from . import config, redis\n",
+            )
+        },
+        killed_by="VI-1",
+        answers={"services": ["postgres", "redis"]},
+    ),
+    Violation(
+        name="queue-of-a-release",
+        factor="VI",
+        stands_for="jobs of the release before that nobody takes any more",
+        edits={
+            QUEUE: (
+                "values ('default', %(job)s",
+                "values (%(release)s, %(job)s",
+                '        row = {"job": message.job,',
+                "        release = config.load().release_id\n"
+                '        row = {"release": release, "job": message.job,',
+                "    await _work(settings, stopping, None)\n",
+                "    await _work(settings, stopping, [settings.release_id])\n",
+                "from . import runner\n",
+                "from . import config, runner\n",
+            )
+        },
+        killed_by="VI-2",
     ),
 ]

@@ -33,7 +33,7 @@ async def main() -> None:
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        laptop = Process("web", child, port, Path(folder), deploy.client)
+        laptop = Process("web", child, environment, Path(folder), deploy.client)
         try:
             async with asyncio.timeout(SECONDS):
                 if "web" in kit.procfile:

@@ -33,7 +33,7 @@ async def swapped(kit: Kit) -> str:
             require(not strange, f"{process.type} talks to port {strange}, which no variable names")
     require(kit.tree() == before, "files of the service changed meanwhile")
     used = ", ".join(f"{name}{' over TLS' * bool(at.tls)}" for name, at in deploy.pipes.items())
-    sets = f"the same story on two sets of servers, {client.kills} restarts of everything"
+    sets = f"the same story on two sets of servers, {len(client.killed)} restarts of everything"
     return f"{used or 'none to attach'}: {sets}"
 
 

@@ -40,6 +40,9 @@ def ports_agree(kit: Kit) -> str:
         own = {pair["name"]: str(pair.get("value")) for pair in pod.container.get("env", [])}
         port = own.get("PORT", given.get("PORT", kit.example["PORT"]))
         ports = {str(one["containerPort"]) for one in pod.container["ports"]}
+        of_host = [one for one in pod.container["ports"] if "hostPort" in one]
+        host = of_host or pod.spec.get("hostNetwork")
+        require(not host, f"{pod.where}: takes a port of its machine, where one replica has room")
         require(ports == {port}, f"{pod.where}: PORT is {port}, containerPort {sorted(ports)}")
         require(exposed <= {port, f"{port}/tcp"}, f"Dockerfile: EXPOSE {exposed}, PORT is {port}")
         names = ports | {one.get("name", "") for one in pod.container["ports"]}

@@ -4,6 +4,7 @@ import asyncio
 
 from .catalogue import check, require
 from .kit import Kit, sockets
+from .platform import Process
 
 ANY = {"00000000", "0" * 32}  # every interface, as /proc writes it
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n"
@@ -11,7 +12,7 @@ REQUEST = b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n"
 
 @check("VII-1", 48, 51, 79, fast=True)
 async def port(kit: Kit) -> str:
-    """A web process listens on PORT, on every interface; nothing else listens anywhere."""
+    """A web process listens on PORT, on every interface, or not at all; nothing else listens."""
     told = await kit.told()
     ports, alive = set(), set()
     for process in told.deploy.processes:
@@ -26,7 +27,17 @@ async def port(kit: Kit) -> str:
     require({*kit.serving} <= alive, f"alive were {sorted(alive)}, not all of {kit.serving}")
     tried = len(ports) > 1 or "web" not in kit.procfile
     require(tried, f"one port alone was tried: {ports}")
+    if "web" in kit.procfile:
+        await kit.once(second)
     return f"{len(ports)} of {len(told.listening)} processes listen, each on its PORT, everywhere"
+
+
+async def second(kit: Kit) -> Process:
+    """A web process whose port is taken: it has ended, and said so."""
+    async with kit.whole() as deploy:
+        taken = await deploy.start("web", PORT=str(deploy.of("web")[0].port))
+        require(await taken.ended() != 0, "it ended with 0, and its port was another's")
+    return taken
 
 
 @check("VII-3", 48, 49, 50, 51, needs=("web",))

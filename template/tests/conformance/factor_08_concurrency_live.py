@@ -76,6 +76,8 @@ async def foreground(kit: Kit) -> str:
     """A process stays in the foreground, alone: no daemon, no children, no PID file."""
     told = await kit.told()
     require(told.codes, "no process was alive at the end of the story")
+    gone = [f"{one.type}: {one.tail()}" for one in told.gone]
+    require(not gone, f"ended, and nobody had told it to: {gone}")
     parents = {pid: children for pid, children in told.children.items() if children}
     require(not parents, f"children: {parents}")
     pids = [act for act in told.acts if ".pid" in act]

@@ -17,6 +17,7 @@ from .platform import Client, Deploy, Process, until
 
 READY_SECONDS = 5
 READY_CPU_SECONDS = 3
+OPEN = ("/livez", "/readyz", "/version", "/metrics", "/openapi.json")  # to whoever asks
 SLOW = 0.4  # seconds until a backing service answers a worker that is to be killed
 BRISK = 0.1  # until it has begun a job
 MOMENTS = (0.5, 1.5, 2.5, 3.5)  # of its job, in answers: it is acknowledged by one of them
@@ -26,6 +27,7 @@ KILLS = 2
 # What is held by the kit is not to be given up, however busy the machine.
 PATIENT = {"DATABASE_TIMEOUT_SECONDS": "20", "REQUEST_TIMEOUT_SECONDS": "30"}
 IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
+END_SECONDS = 10  # until a process has ended that has answered everything
 STOP_SECONDS = 17  # until a process has ended whose grace is 2 s
 
 
@@ -75,7 +77,7 @@ async def drain(kit: Kit) -> str:
             require(not given_up, "a request in flight was given up")
         deploy.flow()
         await asyncio.gather(*asking)
-        code = await web.ended()
+        code = await web.ended(END_SECONDS)
         require(code in STOPPED, f"it ended with {code}: {web.tail()}")
         idle[1].close()
         if asking:
@@ -275,8 +277,11 @@ async def troubled(kit: Kit) -> Trouble:
         await kit.tell(client)
         headers = {"Authorization": f"Bearer {credential}", "Cookie": f"session={credential}"}
         sent: dict[str, Any] = {"headers": headers, "json": {"password": credential}}
+        sent["params"] = {"token": credential}
+        (web,) = deploy.of("web")
         for path in ("/no-such-page", *{path for _, path, _ in kit.touching}):
-            await deploy.of("web")[0].asks("POST", path, **sent)
+            await web.asks("POST", path, **sent)
+        client.transcript += [(await web.get(path)).text for path in OPEN]
     await asyncio.gather(*(one.speaks() for one in started))
     await deploy.cut()
     for web in deploy.of("web"):

@@ -72,7 +72,7 @@ NUMBERS = {
 }
 OVERLAY = {
     *("apiVersion", "kind", "namespace", "resources", "components", "images", "labels"),
-    *("configMapGenerator", "replicas", "patches"),
+    *("replicas", "patches"),
 }
 
 

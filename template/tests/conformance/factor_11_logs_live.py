@@ -5,8 +5,10 @@ import json
 import re
 import time
 import uuid
+from datetime import datetime
 
 from .catalogue import check, require
+from .factor_07_ports_live import second
 from .factor_09_disposability_live import troubled
 from .kit import Kit
 from .platform import SECONDS, Client, Process, until
@@ -22,9 +24,17 @@ def faults(process: Process) -> list[str]:
             event = json.loads(line)
         except ValueError:
             event = None
-        if not isinstance(event, dict) or not event.keys() >= KEYS:
+        if not isinstance(event, dict) or not event.keys() >= KEYS or not moment(event["ts"]):
             wrong.append(f"{process.type}: {line}")
     return wrong
+
+
+def moment(text: object) -> bool:
+    """Whether this says when, wherever it is read: a number, or a time with its zone."""
+    try:
+        return isinstance(text, int | float) or bool(datetime.fromisoformat(str(text)).tzinfo)
+    except ValueError:
+        return False
 
 
 @check("XI-1", 67, 70, 117, fast=True)
@@ -41,8 +51,6 @@ async def events(kit: Kit) -> str:
             writer.write(b"\x00\x01 garbage\r\n\r\n")
             await writer.drain()
             writer.close()
-            taken = await deploy.start("web", PORT=str(web.port))
-            require(await taken.ended() != 0, "a second process took the port of the first")
         for type in kit.serving:
             await (await deploy.start(type, LOG_LEVEL="no such level")).ended()
         await deploy.cut()
@@ -57,6 +65,8 @@ async def events(kit: Kit) -> str:
             require(await crashing.ended() != 0, "a crash ended with 0")
         await deploy.mend()
         processes = told.deploy.processes + [one for one in deploy.processes if one not in others]
+    if "web" in kit.procfile:
+        processes.append(await kit.once(second))
     # What a console prints is an answer to whoever asked, and no event, unless it crashes.
     processes = [one for one in processes if one.type != "console" or one.child.returncode]
     wrong = [fault for process in processes for fault in faults(process)]

@@ -49,6 +49,7 @@ async def schema(kit: Kit) -> str:
     """Only the release process changes the schema; no process works before it has."""
     told = await kit.told()
     require({*told.early} <= {503}, f"ready on an empty database: {told.early}")
+    require(not told.changes, f"changed by no release: {told.changes[:1]}")
     return f"nobody began on an empty database: {len(told.early)} looks; all did once released"
 
 

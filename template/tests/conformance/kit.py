@@ -4,6 +4,7 @@ import asyncio
 import functools
 import hashlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import tarfile
@@ -28,6 +29,9 @@ from dev.__main__ import ONE_OFF
 # The job of a worker that was killed is another's before the story stops waiting for it.
 SOON = {"WORKER_STALLED_SECONDS": "2"}
 WATCH_SECONDS = 2  # what must not happen before a release
+CHANGES = re.compile(  # of a schema
+    rb"(?i)\b(?:create|alter|drop)\s+(?:unique\s+)?(?:table|index|schema|sequence|type|view)\b[^\0;]*"
+)
 Made = TypeVar("Made")
 
 FORMER = "former release"
@@ -38,9 +42,9 @@ LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 
 @dataclass
 class Told:
-    """What was seen when the story was told to one replica, to three, and to three of which some
-    were killed: on a read-only file system, with every forbidden act noted, and begun before
-    anything was released."""
+    """What was seen when the story was told to one replica, to three of which two are the next
+    release's, and to three of which some were killed: on a read-only file system, with every
+    forbidden act noted, and begun before anything was released."""
 
     deploy: Deploy
     tellings: dict[str, Client]
@@ -48,6 +52,7 @@ class Told:
     listening: dict[int, set[str]]  # addresses, by process
     children: dict[int, list[int]]
     version: str | None = None  # what /version says
+    gone: list[Process] = field(default_factory=list)  # that ended by themselves
     codes: dict[int, int] = field(default_factory=dict)  # of those that were told to stop
 
     @property
@@ -64,6 +69,11 @@ class Told:
     def writes(self) -> list[str]:
         """The other acts: something was to be written."""
         return [act for act in self.acts if not act.startswith(STARTS)]
+
+    @property
+    def changes(self) -> list[bytes]:
+        """What processes other than the release changed of a schema."""
+        return [one for at in self.deploy.pipes.values() for one in at.found]
 
     def transcript(self, telling: str) -> list[str]:
         return self.tellings[telling].transcript
@@ -251,9 +261,13 @@ class Kit:
         self._left.append(deploy)
 
     async def _tell_all(self) -> Told:
-        identity = {"RELEASE_ID": f"{self.package}-1234567-abcdef", "REVISION": uuid.uuid4().hex}
-        deploying = self.deploy(released=False, variables=identity | SOON, audited=True)
+        this, later = (
+            {"RELEASE_ID": f"{self.package}-{name}", "REVISION": uuid.uuid4().hex}
+            for name in ("1234567-abcdef", "7654321-fedcba")
+        )
+        deploying = self.deploy(released=False, variables=this | SOON, audited=True)
         deploy = await self.stack.enter_async_context(deploying)
+        deploy.seek(CHANGES)
         started = [await deploy.start(type) for type in self.serving]
         for process in started:
             await process.speaks()
@@ -263,10 +277,12 @@ class Kit:
             while time.monotonic() < over:
                 early += [(await web.asked("/readyz")).status_code for web in deploy.of("web")]
                 await asyncio.sleep(0.1)
+            deploy.seek(None)
             await deploy.run("release")
+            deploy.seek(CHANGES)
         await asyncio.gather(*(web.ready() for web in deploy.of("web")))
         tellings = {"one": await self.tell(Client(deploy))}
-        await deploy.up("web", "web", "worker")
+        await deploy.up("web", "web", "worker", **later)
         await deploy.used()
         tellings["three"] = await self.tell(Client(deploy))
         alive = deploy.alive
@@ -279,7 +295,10 @@ class Kit:
         )
         if "web" in self.procfile:
             told.version = (await deploy.of("web")[0].get("/version")).text
-        tellings["killed"] = await self.tell(Client(deploy, disturbing=True))
+        disturbing = Client(deploy, disturbing=True, others=later)
+        tellings["killed"] = await self.tell(disturbing)
+        ended = [one for one in deploy.processes if one.type in self.serving and not one.alive]
+        told.gone = [one for one in ended if one not in disturbing.killed]
         alive = deploy.alive
         codes = await asyncio.gather(*(one.stop() for one in alive))
         told.codes = {one.pid: code for one, code in zip(alive, codes, strict=True)}

@@ -56,11 +56,12 @@ class Process:
         self,
         type: str,
         child: asyncio.subprocess.Process,
-        port: int,
+        environment: dict[str, str],
         own: Path,
         client: AsyncClient,
     ) -> None:
-        self.type, self.child, self.port, self.own, self.client = type, child, port, own, client
+        self.type, self.child, self.own, self.client = type, child, own, client
+        self.environment = environment
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._readers = [
@@ -76,6 +77,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self.child.pid
+
+    @property
+    def port(self) -> int:
+        return int(self.environment.get("PORT") or 0)
 
     @property
     def alive(self) -> bool:
@@ -283,7 +288,7 @@ class Deploy:
         assert child.stdin
         child.stdin.write((stdin or "").encode())
         child.stdin.close()
-        process = Process(type, child, int(environment.get("PORT") or 0), own, self.client)
+        process = Process(type, child, environment, own, self.client)
         self.processes.append(process)
         return process
 
@@ -294,9 +299,9 @@ class Deploy:
         require(code == 0, f"{type} ended with {code}: {process.tail()}")
         return process
 
-    async def up(self, *types: str) -> list[Process]:
+    async def up(self, *types: str, **variables: str) -> list[Process]:
         """A process of each of these types that there is; the web ones are ready."""
-        started = [await self.start(type) for type in types if type in self.commands]
+        started = [await self.start(type, **variables) for type in types if type in self.commands]
         await asyncio.gather(*(one.ready() for one in started if one.type == "web"))
         return started
 
@@ -340,6 +345,11 @@ class Deploy:
     def flow(self) -> None:
         for one in self.pipes.values():
             one.flow()
+
+    def seek(self, pattern: re.Pattern[bytes] | None) -> None:
+        """Note what processes say to a backing service that is like this."""
+        for one in self.pipes.values():
+            one.sought = pattern
 
     def slow(self, seconds: float) -> None:
         """Every answer of a backing service comes so much later."""
@@ -393,16 +403,23 @@ class Client:
     """
 
     def __init__(
-        self, deploy: Deploy, *, disturbing: bool = False, all_at_once: bool = False
+        self,
+        deploy: Deploy,
+        *,
+        disturbing: bool = False,
+        all_at_once: bool = False,
+        others: dict[str, str] | None = None,
     ) -> None:
         self.deploy, self.disturbing, self.all_at_once = deploy, disturbing, all_at_once
+        self.others = others or {}  # variables of what takes the place of the killed
         self.environment = deploy.environment
         self.package = deploy.package
         self.balancer = Balancer(deploy)
         self.transcript: list[str] = []
         self.request_ids: list[str] = []  # of the answers
         self.headers: dict[str, str] = {}
-        self.kills = self.steps = 0
+        self.killed: list[Process] = []
+        self.steps = 0
         self._ids: dict[str, str] = {}
 
     async def ask(self, status: int, method: str, path: str, **more: Any) -> Response:
@@ -449,8 +466,8 @@ class Client:
         for victim in victims:
             if victim and victim.alive:
                 await victim.kill()
-                self.kills += 1
-                await self.deploy.start(victim.type)
+                self.killed.append(victim)
+                await self.deploy.start(victim.type, **self.others)
 
     def _name(self, own: re.Match[str]) -> str:
         if own.lastgroup == "id":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from ssl import SSLContext
 from urllib.parse import urlsplit, urlunsplit
@@ -29,6 +30,8 @@ class Pipe:
         self.tls: SSLContext | None = None  # by which it is spoken to, if it wants TLS
         self.tempted = False  # whether it has told a client of PostgreSQL that it knows no TLS
         self.bare = False  # whether such a client went on nevertheless, or did not ask
+        self.sought: re.Pattern[bytes] | None = None  # in what clients say
+        self.found: list[bytes] = []
         self.holding = asyncio.Event()  # set once it hangs and something waits in it
         self._serving: set[asyncio.Future[object]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -116,6 +119,8 @@ class Pipe:
                     self.holding.set()
                     await self._flowing.wait()
                 self.answers += answers
+                if self.sought and not answers:
+                    self.found += self.sought.findall(data)
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)
                 writer.write(data)
