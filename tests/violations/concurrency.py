@@ -175,4 +175,44 @@ VIOLATIONS = [
         },
         killed_by="VIII-5",
     ),
+    Violation(
+        name="does-it-itself",
+        factor="VIII",
+        stands_for="a web process that loses patience with its workers",
+        edits={
+            WEBHOOK: (
+                "    return Accepted(event=event.id, known=not new)\n",
+                "    if new:\n"
+                "        task = asyncio.create_task(impatient(event.id))\n"
+                "        waiting.add(task)\n"
+                "        task.add_done_callback(waiting.discard)\n"
+                "    return Accepted(event=event.id, known=not new)\n",
+                "import hashlib\n",
+                "import asyncio\nimport contextlib\nimport hashlib\n",
+                "",
+                "\n\nwaiting: set[asyncio.Task[None]] = set()\n\n\n"
+                "async def impatient(event_id: str) -> None:\n"
+                "    with contextlib.suppress(Exception):\n"
+                "        await asyncio.sleep(1.5)\n"
+                "        await jobs.settle(event_id)\n",
+            )
+        },
+        killed_by="VIII-2",
+    ),
+    Violation(
+        name="pid-on-demand",
+        factor="VIII",
+        stands_for="a PID file for whoever sends a signal for it",
+        edits={
+            WEB: (
+                "    app = create(settings)\n",
+                "    app = create(settings)\n"
+                '    run = "/run/invoiceflow.pid"\n'
+                "    signal.signal(signal.SIGUSR1, lambda *_: os.symlink(str(os.getpid()), run))\n",
+                "import math\n",
+                "import math\nimport os\nimport signal\n",
+            )
+        },
+        killed_by="VIII-5s",
+    ),
 ]

@@ -53,4 +53,17 @@ VIOLATIONS = [
         },
         killed_by="V-8",
     ),
+    Violation(
+        name="checkout-in-image",
+        factor="III",
+        stands_for="the whole folder in a layer, the settings of whoever built it with it",
+        edits={
+            "Dockerfile": (
+                "lib/python*/site-packages/invoiceflow\n",
+                "lib/python*/site-packages/invoiceflow \\\n    && cp -R /src /app/source\n",
+            ),
+            ".dockerignore": ("", "!.env\n"),
+        },
+        killed_by="III-6",
+    ),
 ]
