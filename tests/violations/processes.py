@@ -240,7 +240,7 @@ VIOLATIONS = [
         factor="VI",
         stands_for="users who have to log in again after every deploy",
         edits={
-            f"{SOURCE}/sessions.py": (
+            SESSIONS: (
                 'return f"session:{hashlib.sha256(token.encode()).hexdigest()}"',
                 "release = config.load().release_id\n"
                 '    return f"{release}:session:{hashlib.sha256(token.encode()).hexdigest()}"',
@@ -249,7 +249,7 @@ VIOLATIONS = [
             )
         },
         killed_by="VI-1",
-        answers={"services": ["postgres", "redis"]},
+        answers=REDIS,
     ),
     Violation(
         name="queue-of-a-release",
