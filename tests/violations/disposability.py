@@ -30,12 +30,13 @@ PRESTOP = (
 RETRY = "            return procrastinate.RetryDecision(retry_at=datetime.now(UTC))  # its"
 STOPPED = "        await runner.first(working, stopping)\n        worker.stop()"
 
-# An invoice that is answered, and kept by a task of its own.
+# An invoice that is kept by a task of its own, and answered whether or not that is quick.
 LATER = (
     "    now = datetime.now(UTC)\n"
     '    given = {"id": uuid.uuid4(), "status": "open", "created_at": now}\n'
     "    made = Invoice.model_validate(new.model_dump() | given)\n"
     "    keeping.append(asyncio.create_task(_keep(made)))\n"
+    "    await asyncio.wait(keeping[-1:], timeout=0.05)\n"
     "    return made\n\n\n"
     "keeping: list[asyncio.Task[None]] = []\n\n\n"
     "async def _keep(made: Invoice) -> None:\n"
@@ -383,7 +384,8 @@ VIOLATIONS = [
             WEB: (
                 "            reaching.cancel()\n",
                 "            from .invoices import web\n\n"
-                "            await asyncio.gather(*web.keeping)\n"
+                "            if web.keeping:\n"
+                "                await asyncio.wait(web.keeping, timeout=5)\n"
                 "            reaching.cancel()\n",
             ),
         },
