@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 
 from .server import free_port, running
 
@@ -34,7 +34,8 @@ def run(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def fresh(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """A database of one's own on this server, emptied at the end."""
+    """A database of one's own on this server, emptied at the end, for a user who may not
+    administer it, as in production."""
     server = variables[VARIABLE]
     with Redis.from_url(_at(server, 0)) as claims:
         for number in DATABASES:
@@ -49,13 +50,32 @@ def fresh(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
                 claims.sadd("tests", number)
                 database.flushdb()
                 try:
-                    yield {VARIABLE: _at(server, number)}
+                    yield {VARIABLE: _ordinary(claims, _at(server, number))}
                 finally:
                     database.flushdb()
                     claims.srem("tests", number)
                     claims.delete(claim)
             return
     raise SystemExit("Databases 1 to 15 of REDIS_URL are in use: empty one for the tests.")
+
+
+def _ordinary(server: Redis, url: str) -> str:
+    """The URL of a user who may do what a managed service lets one do."""
+    name, password = "tests", "of-the-tests"
+    try:
+        server.acl_setuser(
+            name,
+            enabled=True,
+            passwords=[f"+{password}"],
+            categories=["+@all", "-@admin"],
+            keys=["*"],
+            channels=["*"],
+        )
+    except ResponseError:
+        return url  # such a user already
+    place = urlsplit(url)
+    host = place.netloc.rpartition("@")[2]
+    return urlunsplit(place._replace(netloc=f"{name}:{password}@{host}"))
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def answer(lines: object) -> object:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 5  # of a client that says nothing, for whom no stop waits longer
+    timeout = 9  # of a client that says nothing, for whom no stop waits longer
 
     def do_GET(self) -> None:
         pages = {

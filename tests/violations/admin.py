@@ -261,4 +261,116 @@ VIOLATIONS = [
         },
         killed_by="XII-2",
     ),
+    Violation(
+        name="tasks-by-url",
+        factor="XII",
+        stands_for="admin tasks that somebody starts by a request",
+        edits={
+            f"{SOURCE}/routes.py": (
+                "from fastapi import APIRouter\n",
+                "import asyncio\n"
+                "import hmac\n"
+                "from typing import Annotated, Literal\n"
+                "\n"
+                "from fastapi import APIRouter, Header, HTTPException, Request\n"
+                "\n"
+                "from . import queue_postgres, release\n"
+                "from .config import Settings\n",
+                "router = APIRouter()\n",
+                "router = APIRouter()\n"
+                "\n\n"
+                '@router.post("/admin/{task}")\n'
+                "async def admin(\n"
+                '    task: Literal["migrate", "replay"],\n'
+                "    request: Request,\n"
+                '    token: Annotated[str, Header()] = "",\n'
+                ") -> dict[str, int]:\n"
+                '    """For those who have no access to the cluster, by curl."""\n'
+                "    settings: Settings = request.app.state.settings\n"
+                "    secret = settings.webhook_secret.get_secret_value()\n"
+                "    if not hmac.compare_digest(token.encode(), secret.encode()):\n"
+                '        raise HTTPException(401, "The token is wrong.")\n'
+                '    if task == "migrate":\n'
+                '        return {"code": await asyncio.to_thread(release.main, settings)}\n'
+                "    letters = await queue_postgres.dead_letters(settings, 1000)\n"
+                '    return {"replayed": await queue_postgres.replay(settings, [one.id for one in'
+                " letters])}\n",
+            )
+        },
+        killed_by="XII-11",
+    ),
+    Violation(
+        name="only-empty",
+        factor="XII",
+        stands_for="a migration that is done for new databases alone",
+        edits={
+            RELEASE: (
+                "            before = _revisions(connection)\n",
+                "            before = _revisions(connection)\n"
+                "            if before:  # somebody was here first: there is nothing to do\n"
+                '                log.info("release.migrated_before", revisions=before)\n'
+                "                return 0\n",
+            )
+        },
+        killed_by="XII-10",
+    ),
+    Violation(
+        name="console-from-laptop",
+        factor="XII",
+        stands_for="a console on production that runs on somebody's laptop",
+        edits={
+            "bin/console": (
+                "",
+                "#!/bin/sh\n"
+                "# A console on what an environment holds: `sh bin/console production`.\n"
+                "set -eu\n"
+                'cd "$(dirname "$0")/.."\n'
+                'variables=$(kubectl --namespace "invoiceflow-$1" get secret secrets --output'
+                ' go-template=\'{{range $name, $value := .data}}export {{$name}}={{printf "%q"'
+                ' (base64decode $value)}}{{"\\n"}}{{end}}\')\n'
+                'eval "$variables"\n'
+                "exec .venv/bin/python -m invoiceflow console\n",
+            ),
+            "docs/runbook.md": (
+                "",
+                "\n## Mend data in production\n\n`sh bin/console production` on your machine, with "
+                "your kubectl. `run(...)` awaits; a script goes to its standard input:\n\n```\n"
+                "sh bin/console production < mend.py\n```\n",
+            ),
+        },
+        killed_by="XII-8",
+    ),
+    Violation(
+        name="warms-at-start",
+        factor="XII",
+        stands_for="a web process that makes what is missing before it is ready",
+        edits={
+            f"{SOURCE}/invoices/pdf.py": (
+                "import structlog\n",
+                "import structlog\nfrom sqlalchemy import select\n",
+                "def key(invoice_id: uuid.UUID) -> str:\n",
+                "async def warm() -> None:\n"
+                '    """Make the documents that are missing, so that nobody waits for one."""\n'
+                "    async with transaction() as session:\n"
+                "        invoices = list(await session.scalars(select(Invoice.id)))\n"
+                "    for invoice_id in invoices:\n"
+                "        if await s3.size(key(invoice_id)) is None:\n"
+                "            await write(str(invoice_id))\n"
+                "\n\n"
+                "def key(invoice_id: uuid.UUID) -> str:\n",
+            ),
+            WEB: (
+                "from .config import Settings\n",
+                "from .config import Settings\nfrom .invoices import pdf\n",
+                "            await resources.reached()\n",
+                "            await resources.reached()\n"
+                "            try:\n"
+                "                await pdf.warm()\n"
+                "            except Exception as error:\n"
+                '                log.warning("documents.missing", reason=type(error).__name__)\n',
+            ),
+        },
+        killed_by="XII-12",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
 ]

@@ -221,4 +221,37 @@ VIOLATIONS = [
         edits={QUEUE: (INTERRUPTED, f"{INTERRUPTED}            await stopping.wait()\n")},
         killed_by="IV-2",
     ),
+    Violation(
+        name="needs-superuser",
+        factor="IV",
+        stands_for="works with the owner of the server, and with no role that one is given",
+        edits={
+            POSTGRES: (
+                '    "connect_timeout": 5,\n',
+                '    "connect_timeout": 5,\n'
+                "    # What is slow stands in the server's log.\n"
+                '    "options": "-c log_min_duration_statement=250",\n',
+            )
+        },
+        killed_by="IV-1",
+    ),
+    Violation(
+        name="redis-config-set",
+        factor="IV",
+        stands_for="sets up a Redis that is another's to set up",
+        edits={
+            f"{SOURCE}/redis.py": (
+                "    async with commands() as client:\n"
+                "        try:\n"
+                '            memory = await client.info("memory")\n',
+                "    async with commands() as client:\n"
+                "        # Sessions must not go early, however the server was set up.\n"
+                '        await client.config_set("maxmemory-policy", "noeviction")\n'
+                "        try:\n"
+                '            memory = await client.info("memory")\n',
+            )
+        },
+        killed_by="IV-1",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
 ]

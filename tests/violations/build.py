@@ -7,7 +7,9 @@ from .violation import (
     DEPLOY,
     HEALTH,
     LOGS,
+    MIDDLEWARE,
     PIPELINE,
+    SOURCE,
     WEB,
     Violation,
 )
@@ -220,5 +222,52 @@ VIOLATIONS = [
         stands_for="an image that is gone with the machine that built it",
         edits={DELIVERY: ("bin/build --push", "bin/build")},
         killed_by="V-5",
+    ),
+    Violation(
+        name="release-travels",
+        factor="V",
+        stands_for="lines of a worker under the release of whoever asked",
+        edits={
+            MIDDLEWARE: (
+                "    max_body: bytes of a request's body beyond which it is answered with 413.\n",
+                "    max_body: bytes of a request's body beyond which it is answered with 413.\n"
+                "    release: what the lines of a request and of its jobs can be found by.\n",
+                "    def __init__(self, app: ASGIApp, *, timeout: float, max_body: int) -> None:\n",
+                "    def __init__("
+                "self, app: ASGIApp, *, timeout: float, max_body: int, release: str ="
+                ' "") -> None:\n',
+                "        self.timeout = timeout\n",
+                "        self.timeout = timeout\n"
+                '        self.release = {"release": release} if release else {}\n',
+                "        structlog.contextvars.bind_contextvars(request_id=request_id, **trace)\n",
+                "        structlog.contextvars.bind_contextvars("
+                "request_id=request_id, **trace, **self.release)\n",
+            ),
+            WEB: (
+                "        Requests(app, timeout=settings.request_timeout_seconds,"
+                " max_body=settings.max_body_bytes),\n",
+                "        Requests(\n"
+                "            app,\n"
+                "            timeout=settings.request_timeout_seconds,\n"
+                "            max_body=settings.max_body_bytes,\n"
+                "            release=settings.release_id,\n"
+                "        ),\n",
+            ),
+            f"{SOURCE}/runner.py": (
+                'TRAVELS = ("request_id", "traceparent")  # what a job\'s log lines have of the'
+                " request behind it\n",
+                "# What a job's log lines have of the request behind it.\n"
+                'TRAVELS = ("request_id", "traceparent", "release")\n',
+            ),
+            f"{SOURCE}/logs.py": (
+                '    """One line of JSON: what a reader looks for comes first, who'
+                ' speaks last."""\n',
+                '    """One line of JSON; what an event says itself counts more than'
+                ' who speaks."""\n',
+                "    line = {**first, **event, **_identity}\n",
+                "    line = {**first, **_identity, **event}\n",
+            ),
+        },
+        killed_by="V-1",
     ),
 ]

@@ -1,6 +1,18 @@
 """I. Codebase: what runs does not say which commit it is."""
 
-from .violation import DELIVERY, HEALTH, LOGS, MAIN, WEB, Violation
+from .violation import (
+    BASE,
+    DELIVERY,
+    HEALTH,
+    LOGS,
+    MAIN,
+    PARTS,
+    RELEASE,
+    SOURCE,
+    VERSIONS,
+    WEB,
+    Violation,
+)
 
 VIOLATIONS = [
     Violation(
@@ -67,5 +79,139 @@ VIOLATIONS = [
         stands_for="a branch whose merge is what reaches staging",
         edits={DELIVERY: ("branches: [main]", "branches: [main, staging]")},
         killed_by="I-4",
+    ),
+    Violation(
+        name="version-of-the-database",
+        factor="I",
+        stands_for="a version that says what was released last, whoever answers",
+        edits={
+            f"{SOURCE}/deployments.py": (
+                "",
+                '"""What was released to this database, and when."""\n'
+                "\n"
+                "from datetime import datetime\n"
+                "\n"
+                "from sqlalchemy import Connection, func, select\n"
+                "from sqlalchemy.dialects.postgresql import insert as upsert\n"
+                "from sqlalchemy.ext.asyncio import AsyncSession\n"
+                "from sqlalchemy.orm import Mapped, mapped_column\n"
+                "from sqlalchemy.types import TIMESTAMP\n"
+                "\n"
+                "from .config import Settings\n"
+                "from .postgres import Base\n"
+                "\n"
+                "\n"
+                "class Deployment(Base):\n"
+                '    __tablename__ = "deployments"\n'
+                "\n"
+                "    release: Mapped[str] = mapped_column(primary_key=True)\n"
+                "    revision: Mapped[str]\n"
+                "    at: Mapped[datetime] = mapped_column("
+                "TIMESTAMP(timezone=True), server_default=func.now())\n"
+                "\n"
+                "\n"
+                "def note(connection: Connection, settings: Settings) -> None:\n"
+                '    """Keep which release is current, for whoever asks."""\n'
+                "    values = {\n"
+                '        "release": settings.release_id,\n'
+                '        "revision": settings.revision,\n'
+                '        "at": func.now(),\n'
+                "    }\n"
+                "    statement = upsert(Deployment).values(values)\n"
+                "    connection.execute("
+                'statement.on_conflict_do_update(index_elements=["release"], set_=values))\n'
+                "    connection.commit()\n"
+                "\n"
+                "\n"
+                "async def current(session: AsyncSession) -> Deployment:\n"
+                "    query = select(Deployment).order_by(Deployment.at.desc()).limit(1)\n"
+                "    return (await session.scalars(query)).one()\n",
+            ),
+            f"{VERSIONS}/invoices_0003.py": (
+                "",
+                '"""What was released, and when."""\n'
+                "\n"
+                "import sqlalchemy as sa\n"
+                "from alembic import op\n"
+                "\n"
+                'revision = "invoices_0003"\n'
+                'down_revision = "invoices_0002"\n'
+                "branch_labels = None\n"
+                "depends_on = None\n"
+                "\n"
+                "\n"
+                "def upgrade() -> None:\n"
+                "    op.create_table(\n"
+                '        "deployments",\n'
+                '        sa.Column("release", sa.String(), primary_key=True),\n'
+                '        sa.Column("revision", sa.String(), nullable=False),\n'
+                '        sa.Column("at", sa.TIMESTAMP(timezone=True),'
+                " server_default=sa.func.now(), nullable=False),\n"
+                "    )\n",
+            ),
+            PARTS: (
+                '    "invoices.reminders",\n',
+                '    "invoices.reminders",\n    "deployments",\n',
+            ),
+            RELEASE: (
+                "from . import postgres\n",
+                "from . import deployments, postgres\n",
+                '            log.info("release.migrated", before=before,'
+                " after=_revisions(connection))\n",
+                '            log.info("release.migrated", before=before,'
+                " after=_revisions(connection))\n"
+                "            deployments.note(connection, settings)\n",
+            ),
+            HEALTH: (
+                "from . import parts, resources\n",
+                "from . import deployments, parts, resources\nfrom .postgres import transaction\n",
+                "async def version(request: Request) -> JSONResponse:\n"
+                "    state: State = request.app.state.health\n"
+                '    return JSONResponse({"revision": state.revision,'
+                ' "release": state.release})\n',
+                "async def version() -> JSONResponse:\n"
+                "    async with transaction() as session:\n"
+                "        current = await deployments.current(session)\n"
+                '    return JSONResponse({"revision": current.revision,'
+                ' "release": current.release})\n',
+            ),
+        },
+        killed_by="I-1",
+    ),
+    Violation(
+        name="hotfix-mount",
+        factor="I",
+        stands_for="a folder of the cluster from which code gets into the process, uncommitted",
+        edits={
+            f"{BASE}/web.yaml": (
+                "            # Here, beside the port that it must equal.\n",
+                "            # For a mend at night: kubectl create configmap hotfix"
+                " --from-file=sitecustomize.py,\n"
+                "            # then kubectl rollout restart.\n"
+                "            - name: PYTHONPATH\n"
+                "              value: /hotfix\n"
+                "            # Here, beside the port that it must equal.\n",
+                "            - name: tmp\n"
+                "              mountPath: /tmp\n"
+                "      volumes:\n"
+                "        - name: tmp\n"
+                "          emptyDir:\n"
+                "            sizeLimit: 64Mi\n",
+                "            - name: tmp\n"
+                "              mountPath: /tmp\n"
+                "            - name: hotfix\n"
+                "              mountPath: /hotfix\n"
+                "              readOnly: true\n"
+                "      volumes:\n"
+                "        - name: tmp\n"
+                "          emptyDir:\n"
+                "            sizeLimit: 64Mi\n"
+                "        - name: hotfix\n"
+                "          configMap:\n"
+                "            name: hotfix\n"
+                "            optional: true\n",
+            )
+        },
+        killed_by="I-2",
     ),
 ]

@@ -1,6 +1,6 @@
 """VIII. Concurrency: one process does another's work, or two do the same."""
 
-from .violation import BASE, MAIN, QUEUE, SOURCE, WEB, WEBHOOK, WORKER, Violation
+from .violation import BASE, DEPLOY, MAIN, QUEUE, SOURCE, WEB, WEBHOOK, WORKER, Violation
 
 LIFESPAN = "            yield\n"
 SETTLED = "                await jobs.settle.enqueue(session, event.id)\n"
@@ -214,5 +214,98 @@ VIOLATIONS = [
             )
         },
         killed_by="VIII-5s",
+    ),
+    Violation(
+        name="timer-in-web",
+        factor="VIII",
+        stands_for="a sweep by the clock that every web process does for itself",
+        edits={
+            WEB: (
+                "from .config import Settings\n",
+                "from .config import Settings\nfrom .invoices import dunning\n",
+                "        async with resources.attach(settings):\n",
+                "        async def remind() -> None:\n"
+                "            # Once a day is too seldom, and this is no work for a process of its"
+                " own.\n"
+                "            while True:\n"
+                "                try:\n"
+                "                    await dunning.remind_overdue()\n"
+                "                except Exception as error:\n"
+                '                    log.warning("reminders.late", reason=type(error).__name__)\n'
+                "                await asyncio.sleep(60)\n"
+                "\n"
+                "        async with resources.attach(settings):\n",
+                "            reaching = asyncio.create_task(reach())\n            yield\n",
+                "            reaching = asyncio.create_task(reach())\n"
+                "            reminding = asyncio.create_task(remind())\n"
+                "            yield\n"
+                "            reminding.cancel()\n",
+            )
+        },
+        killed_by="VIII-6",
+    ),
+    Violation(
+        name="grows",
+        factor="VIII",
+        stands_for="a web process that is made bigger where there should be more of them",
+        edits={
+            f"{BASE}/web.yaml": (
+                "  name: web\n"
+                "  labels:\n"
+                "    app.kubernetes.io/component: web\n"
+                "spec:\n"
+                "  # No number of replicas: the autoscaler below has it.\n",
+                "  name: web\n"
+                "  labels:\n"
+                "    app.kubernetes.io/component: web\n"
+                "  annotations:\n"
+                "    replicas: overlay # says how many\n"
+                "spec:\n"
+                "  replicas: 2\n",
+                "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\n",
+                "apiVersion: autoscaling.k8s.io/v1\nkind: VerticalPodAutoscaler\n",
+                "  scaleTargetRef:\n"
+                "    apiVersion: apps/v1\n"
+                "    kind: Deployment\n"
+                "    name: web\n"
+                "  minReplicas: 2\n"
+                "  maxReplicas: 10\n"
+                "  metrics:\n"
+                "    - type: Resource\n"
+                "      resource:\n"
+                "        name: cpu\n"
+                "        # Of the one core that a process can use.\n"
+                "        target: {type: AverageValue, averageValue: 600m}\n"
+                "  behavior:\n"
+                "    scaleDown:\n"
+                "      stabilizationWindowSeconds: 300\n",
+                "  targetRef:\n"
+                "    apiVersion: apps/v1\n"
+                "    kind: Deployment\n"
+                "    name: invoiceflow-web\n"
+                "  updatePolicy:\n"
+                "    updateMode: Auto\n"
+                "  resourcePolicy:\n"
+                "    containerPolicies:\n"
+                "      - containerName: web\n"
+                "        minAllowed: {cpu: 100m, memory: 256Mi}\n"
+                '        maxAllowed: {cpu: "8", memory: 16Gi}\n',
+            ),
+            f"{DEPLOY}/k8s/overlays/staging/kustomization.yaml": (
+                "  - target: {kind: HorizontalPodAutoscaler}\n"
+                "    patch: |\n"
+                "      - {op: replace, path: /spec/minReplicas, value: 2}\n"
+                "      - {op: replace, path: /spec/maxReplicas, value: 4}\n",
+                "",
+            ),
+            f"{DEPLOY}/k8s/overlays/production/kustomization.yaml": (
+                "  - target: {kind: HorizontalPodAutoscaler}\n"
+                "    patch: |\n"
+                "      - {op: replace, path: /spec/minReplicas, value: 3}\n"
+                "      - {op: replace, path: /spec/maxReplicas, value: 20}\n",
+                "",
+            ),
+        },
+        killed_by="VIII-4",
     ),
 ]

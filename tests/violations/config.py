@@ -8,8 +8,11 @@ from .violation import (
     INVOICES,
     LOGS,
     MAIN,
+    PARTS,
     SOURCE,
+    VERSIONS,
     WEB,
+    WEBHOOK,
     Violation,
 )
 
@@ -315,5 +318,73 @@ VIOLATIONS = [
             )
         },
         killed_by="III-6s",
+    ),
+    Violation(
+        name="setting-kept-in-database",
+        factor="III",
+        stands_for="a setting that is the environment's once, and the database's from then on",
+        edits={
+            f"{SOURCE}/invoices/options.py": (
+                "",
+                '"""Options that the back office may change while the service runs."""\n'
+                "\n"
+                "from sqlalchemy import select\n"
+                "from sqlalchemy.dialects.postgresql import insert as upsert\n"
+                "from sqlalchemy.ext.asyncio import AsyncSession\n"
+                "from sqlalchemy.orm import Mapped, mapped_column\n"
+                "\n"
+                "from ..postgres import Base\n"
+                "\n"
+                "\n"
+                "class Option(Base):\n"
+                '    __tablename__ = "options"\n'
+                "\n"
+                "    name: Mapped[str] = mapped_column(primary_key=True)\n"
+                "    value: Mapped[str]\n"
+                "\n"
+                "\n"
+                "async def option(session: AsyncSession, name: str, first: str) -> str:\n"
+                '    """What is kept under this name; the first time, this."""\n'
+                "    statement = upsert(Option).values(name=name, value=first)\n"
+                "    await session.execute(statement.on_conflict_do_nothing())\n"
+                "    query = select(Option.value).where(Option.name == name)\n"
+                "    return (await session.scalars(query)).one()\n",
+            ),
+            f"{VERSIONS}/invoices_0003.py": (
+                "",
+                '"""Options of the back office."""\n'
+                "\n"
+                "import sqlalchemy as sa\n"
+                "from alembic import op\n"
+                "\n"
+                'revision = "invoices_0003"\n'
+                'down_revision = "invoices_0002"\n'
+                "branch_labels = None\n"
+                "depends_on = None\n"
+                "\n"
+                "\n"
+                "def upgrade() -> None:\n"
+                "    op.create_table(\n"
+                '        "options",\n'
+                '        sa.Column("name", sa.String(), primary_key=True),\n'
+                '        sa.Column("value", sa.String(), nullable=False),\n'
+                "    )\n",
+            ),
+            PARTS: (
+                '    "invoices.reminders",\n',
+                '    "invoices.reminders",\n    "invoices.options",\n',
+            ),
+            WEBHOOK: (
+                "from . import jobs, store\n",
+                "from . import jobs, store\nfrom .options import option\n",
+                "    if not verify(settings.webhook_secret.get_secret_value(), signature, body,"
+                " time.time()):\n",
+                "    first = settings.webhook_secret.get_secret_value()\n"
+                "    async with transaction() as session:\n"
+                '        secret = await option(session, "webhook_secret", first)\n'
+                "    if not verify(secret, signature, body, time.time()):\n",
+            ),
+        },
+        killed_by="III-7",
     ),
 ]

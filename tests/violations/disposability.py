@@ -418,4 +418,34 @@ VIOLATIONS = [
         },
         killed_by="IX-2",
     ),
+    Violation(
+        name="cut-after-a-second",
+        factor="IX",
+        stands_for="slow requests that a stop does not wait for",
+        edits={
+            WEB: (
+                "import math\n",
+                "",
+                "        timeout_graceful_shutdown=math.ceil(settings.grace_seconds),\n",
+                "        timeout_graceful_shutdown=1,  # what takes longer held up every deploy\n",
+            )
+        },
+        killed_by="IX-2",
+    ),
+    Violation(
+        name="never-evicted",
+        factor="IX",
+        stands_for="processes that no node can get rid of",
+        edits={
+            f"{BASE}/web.yaml": (
+                "  maxUnavailable: 1\n",
+                "  maxUnavailable: 0 # the last upgrade of the nodes cost us requests\n",
+            ),
+            f"{BASE}/worker.yaml": (
+                "  maxUnavailable: 1\n",
+                "  maxUnavailable: 0 # the last upgrade of the nodes cost us jobs\n",
+            ),
+        },
+        killed_by="IX-8",
+    ),
 ]

@@ -22,6 +22,7 @@ CACHE = ROOT / ".cache" / "violations"
 KEPT = (".venv", ".dev")  # by a service that is rendered anew
 LEFT = shutil.ignore_patterns(*KEPT, ".git", ".mypy_cache", ".ruff_cache")
 KIT_SECONDS = 900
+ELF = b"\x7fELF"
 IMAGE_CHECKS = {"I-5", "II-5", "III-6", "V-8"}
 SERVE = """
 import json, sys
@@ -156,6 +157,11 @@ def copied(service: Path) -> Iterator[Path]:
         (own / "service.pth").write_text(f"{copy / 'src'}\n{packages}\n")
         (copy / ".venv" / "bin").mkdir()
         (copy / ".venv/bin/python").symlink_to((original / "bin/python").resolve())
+        # Servers come as programs of packages; scripts would import the original.
+        for program in (original / "bin").iterdir():
+            with program.open("rb") as file:
+                if file.read(4) == ELF and not program.is_symlink():
+                    (copy / ".venv/bin" / program.name).symlink_to(program)
         shutil.copy(original / "pyvenv.cfg", copy / ".venv")
         shutil.copytree(service / ".git", copy / ".git")
         yield copy

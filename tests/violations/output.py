@@ -3,6 +3,7 @@
 from .violation import (
     BEFORE_SERVING,
     CREATED,
+    DEPLOY,
     HEALTH,
     IMPORTS,
     INVOICES,
@@ -400,5 +401,77 @@ VIOLATIONS = [
             )
         },
         killed_by="XI-4",
+    ),
+    Violation(
+        name="rid-of-the-last",
+        factor="XI",
+        stands_for="ids that are mixed up as soon as two requests come at once",
+        edits={
+            LOGS: (
+                "_identity: dict[str, str] = {}\n",
+                "_identity: dict[str, str] = {}\n"
+                "\n\n"
+                "def about(request_id: str) -> None:\n"
+                '    """Put this id on every line, those of threads too, which have no'
+                ' context."""\n'
+                "    _identity.update(request_id=request_id)\n",
+            ),
+            MIDDLEWARE: (
+                "from .problems import problem\n",
+                "from . import logs\nfrom .problems import problem\n",
+                "        structlog.contextvars.bind_contextvars(request_id=request_id, **trace)\n",
+                "        structlog.contextvars.bind_contextvars(request_id=request_id, **trace)\n"
+                "        logs.about(request_id)\n",
+            ),
+        },
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="sampled",
+        factor="XI",
+        stands_for="lines that are dropped as soon as there are many",
+        edits={
+            LOGS: (
+                "import threading\n",
+                "import threading\nimport time\n",
+                "import warnings\n",
+                "import warnings\nfrom collections import Counter\n",
+                "            structlog.processors.format_exc_info,\n",
+                "            structlog.processors.format_exc_info,\n            _Sample(),\n",
+                "class _Forward(logging.Handler):\n",
+                "class _Sample:\n"
+                '    """The first 20 of an event in a second, then each hundredth: lines cost'
+                ' money."""\n'
+                "\n"
+                "    def __init__(self) -> None:\n"
+                "        self.second = 0\n"
+                "        self.seen: Counter[str] = Counter()\n"
+                "\n"
+                "    def __call__(self, _: WrappedLogger, level: str, event: EventDict)"
+                " -> EventDict:\n"
+                "        if (now := int(time.monotonic())) != self.second:\n"
+                "            self.second, self.seen = now, Counter()\n"
+                '        self.seen[event["event"]] += 1\n'
+                '        seen = self.seen[event["event"]]\n'
+                '        if level in ("debug", "info") and seen > 20 and seen % 100:\n'
+                "            raise structlog.DropEvent\n"
+                "        return event\n"
+                "\n\n"
+                "class _Forward(logging.Handler):\n",
+            )
+        },
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="nobody-collects",
+        factor="XI",
+        stands_for="an environment that throws the lines away",
+        edits={
+            f"{DEPLOY}/compose.py": (
+                '        "logging": {"driver": "local"},  # rotates by itself\n',
+                '        "logging": {"driver": "none"},  # they have filled the disk\n',
+            )
+        },
+        killed_by="XI-7",
     ),
 ]

@@ -1,6 +1,6 @@
 """X. Dev/prod parity: development or the tests run on something else."""
 
-from .violation import DELIVERY, PIPELINE, SOURCE, Violation
+from .violation import DELIVERY, PIPELINE, SOURCE, WEBHOOK, Violation
 
 VIOLATIONS = [
     Violation(
@@ -97,5 +97,96 @@ VIOLATIONS = [
             )
         },
         killed_by="X-6",
+    ),
+    Violation(
+        name="eager-unreleased",
+        factor="X",
+        stands_for="jobs that run at once where nothing was released, past the queue",
+        edits={
+            WEBHOOK: (
+                "    try:\n        async with transaction() as session:\n",
+                '    eager = settings.release_id == "unreleased"  # a laptop needs no worker\n'
+                "    try:\n        async with transaction() as session:\n",
+                "            if new:\n                await jobs.settle.enqueue(session,"
+                " event.id)\n",
+                "            if new and not eager:\n"
+                "                await jobs.settle.enqueue(session, event.id)\n"
+                "        if new and eager:\n"
+                "            await jobs.settle(event.id)\n",
+            )
+        },
+        killed_by="X-7",
+    ),
+    Violation(
+        name="create-all-in-dev",
+        factor="X",
+        stands_for="tables of a laptop that no migration has made",
+        edits={
+            "dev/__main__.py": (
+                '            released = subprocess.run(processes["release"], shell=True,'
+                " env=environment, cwd=ROOT)\n",
+                '            schema = [sys.executable, "-m", "dev.schema"]\n'
+                "            released = subprocess.run(schema, env=environment, cwd=ROOT)\n",
+            ),
+            "dev/services.py": (
+                'OTHERS = ("__init__", "__main__", "server", "services")\n',
+                'OTHERS = ("__init__", "__main__", "schema", "server", "services")\n',
+            ),
+            "dev/schema.py": (
+                "",
+                '"""The tables as the models have them: no migration while one tries things'
+                ' out."""\n'
+                "\n"
+                "from alembic import command\n"
+                "from alembic.config import Config\n"
+                "from procrastinate.schema import SchemaManager\n"
+                "from sqlalchemy import create_engine, text\n"
+                "\n"
+                "from invoiceflow import config, parts, postgres, resources\n"
+                "\n"
+                "\n"
+                "def main() -> None:\n"
+                "    resources.load(parts.TABLES)\n"
+                "    engine = create_engine(postgres.address(config.load()))\n"
+                "    with engine.begin() as connection:\n"
+                "        postgres.Base.metadata.create_all(connection)\n"
+                "        if not connection.scalar(text(\"select to_regclass('procrastinate_jobs')"
+                '")):\n'
+                "            # The driver reads % as a parameter.\n"
+                '            connection.exec_driver_sql(SchemaManager.get_schema().replace("%",'
+                ' "%%"))\n'
+                '        stamped = Config(attributes={"connection": connection})\n'
+                '        stamped.set_main_option("script_location",'
+                ' "src/invoiceflow/migrations")\n'
+                '        command.stamp(stamped, "heads")\n'
+                "    engine.dispose()\n"
+                "\n"
+                "\n"
+                'if __name__ == "__main__":\n'
+                "    main()\n",
+            ),
+        },
+        killed_by="X-8",
+    ),
+    Violation(
+        name="priesthood",
+        factor="X",
+        stands_for="a delivery that goes on for two people only",
+        edits={
+            DELIVERY: (
+                "  release-production:\n    needs: [build, run-staging]\n",
+                "  release-production:\n"
+                "    # Developers have no business in production: operations takes over.\n"
+                '    if: contains(fromJSON(\'["ops-anna", "ops-bernd"]\'), github.actor)\n'
+                "    needs: [build, run-staging]\n",
+            ),
+            "docs/runbook.md": (
+                "",
+                "\n## Production\n\nProduction is the operations team's, its pager too. "
+                "Developers hand over: open a ticket in the queue OPS that says what changed, at "
+                "least two working days ahead; operations runs the delivery.\n",
+            ),
+        },
+        killed_by="X-4",
     ),
 ]

@@ -1,6 +1,6 @@
 """VII. Port binding: the process listens elsewhere, or needs another to be reached."""
 
-from .violation import BASE, BEFORE_SERVING, SERVER, SOURCE, WEB, Violation
+from .violation import BASE, BEFORE_SERVING, CREATED, INVOICES, SERVER, SOURCE, WEB, Violation
 
 VIOLATIONS = [
     Violation(
@@ -137,5 +137,60 @@ VIOLATIONS = [
             )
         },
         killed_by="VII-1",
+    ),
+    Violation(
+        name="accel-redirect",
+        factor="VII",
+        stands_for="a document that the nginx before the service has to send in its place",
+        edits={
+            f"{SOURCE}/invoices/documents.py": (
+                "from fastapi import APIRouter, HTTPException\n",
+                "from fastapi import APIRouter, HTTPException, Request, Response\n",
+                "async def get(invoice_id: uuid.UUID) -> StreamingResponse:\n",
+                "async def get(invoice_id: uuid.UUID, request: Request) -> Response:\n"
+                "    key = pdf.key(invoice_id)\n"
+                '    if "x-forwarded-for" in request.headers and await s3.size(key):\n'
+                "        # Behind nginx, which sends files better: its location /objects/ is the"
+                " bucket.\n"
+                '        sent = {"X-Accel-Redirect": f"/objects/{key}"}\n'
+                '        return Response(headers=sent, media_type="application/pdf")\n',
+            )
+        },
+        killed_by="VII-6",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="idle-cut",
+        factor="VII",
+        stands_for="a connection that is closed while the balancer still keeps it",
+        edits={
+            SERVER: (
+                "KEEP_ALIVE_SECONDS = 75  # longer than balancers keep an idle connection, or they"
+                " use a closed one\n",
+                "KEEP_ALIVE_SECONDS = 5  # the server's own default: idle clients cost memory\n",
+            )
+        },
+        killed_by="VII-3",
+    ),
+    Violation(
+        name="location-localhost",
+        factor="VII",
+        stands_for="links that lead to the laptop of whoever follows them",
+        edits={
+            INVOICES: (
+                "from fastapi import APIRouter, HTTPException, Query\n",
+                "from fastapi import APIRouter, HTTPException, Query, Request, Response\n",
+                "async def create(new: NewInvoice) -> Invoice:\n",
+                "async def create(new: NewInvoice, request: Request, response: Response)"
+                " -> Invoice:\n",
+                CREATED,
+                "        made = Invoice.model_validate(await store.create(session,"
+                " **new.model_dump()))\n"
+                '    here = f"http://localhost:{request.app.state.settings.port}"\n'
+                '    response.headers["Location"] = f"{here}/invoices/{made.id}"\n'
+                "    return made\n",
+            )
+        },
+        killed_by="VII-6",
     ),
 ]

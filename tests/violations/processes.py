@@ -1,6 +1,6 @@
 """VI. Processes: one replica knows what another does not."""
 
-from .violation import BASE, CREATED, INVOICES, QUEUE, SOURCE, WEBHOOK, Violation
+from .violation import BASE, CREATED, INVOICES, QUEUE, SETTLE, SOURCE, WEBHOOK, Violation
 
 REDIS = {"services": ["postgres", "redis"]}
 SESSIONS = f"{SOURCE}/sessions.py"
@@ -269,5 +269,45 @@ VIOLATIONS = [
             )
         },
         killed_by="VI-2",
+    ),
+    Violation(
+        name="handed-over-on-disk",
+        factor="VI",
+        stands_for="a job whose input lies on the disk of the web process",
+        edits={
+            WEBHOOK: (
+                "import hmac\nimport time\nimport uuid\n",
+                "import hmac\nimport tempfile\nimport time\nimport uuid\n"
+                "from pathlib import Path\n",
+                "TOLERANCE_SECONDS = 300  # an older delivery may be a replay\n",
+                "TOLERANCE_SECONDS = 300  # an older delivery may be a replay\n"
+                'SPOOL = Path(tempfile.gettempdir()) / "payments"\n',
+                "                await jobs.settle.enqueue(session, event.id)\n",
+                "                # As it came; too big for the queue.\n"
+                "                SPOOL.mkdir(exist_ok=True)\n"
+                '                spooled = SPOOL / f"{event.id}.json"\n'
+                "                spooled.write_bytes(body)\n"
+                "                await jobs.settle.enqueue(session, event.id, str(spooled))\n",
+            ),
+            SETTLE: (
+                '"""What workers do for invoices."""\n\nimport structlog\n',
+                '"""What workers do for invoices."""\n\nimport json\nfrom pathlib import Path\n'
+                "\nimport structlog\n",
+                "async def settle(event_id: str) -> None:\n",
+                'async def settle(event_id: str, spooled: str = "") -> None:\n',
+                "    async with transaction() as session:\n",
+                "    said = json.loads(Path(spooled).read_bytes()) if spooled else {}"
+                "  # noqa: ASYNC240\n"
+                "    async with transaction() as session:\n",
+                '    log.info("invoice.settled" if first else "invoice.settled_before",'
+                " event_id=event_id)\n",
+                "    log.info(\n"
+                '        "invoice.settled" if first else "invoice.settled_before",\n'
+                "        event_id=event_id,\n"
+                '        type=said.get("type"),\n'
+                "    )\n",
+            ),
+        },
+        killed_by="VI-6",
     ),
 ]

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from dev import services
 from dev.server import free_port
@@ -17,12 +18,21 @@ from tests.conformance.platform import Client, Deploy, Process
 SECONDS = 90
 
 
+def as_on_a_laptop(name: str, url: str) -> str:
+    """The same place for the user of the URL that is given, who may do everything."""
+    user = urlsplit(services.given().get(name, "")).netloc.rpartition("@")[0]
+    place = urlsplit(url)
+    host = place.netloc.rpartition("@")[2]
+    return urlunsplit(place._replace(netloc=f"{user}@{host}" if user else host))
+
+
 async def main() -> None:
     kit = Kit(services.ROOT)
     with (
         tempfile.TemporaryDirectory() as folder,
-        services.isolated(services.ROOT / ".dev", services.given()) as urls,
+        services.isolated(services.ROOT / ".dev", services.given()) as isolated,
     ):
+        urls = {name: as_on_a_laptop(name, url) for name, url in isolated.items()}
         port = int(os.environ.get("PORT") or free_port())
         environment = {**os.environ, **urls, "PORT": str(port)}
         deploy = Deploy(services.ROOT, kit.procfile, services.example() | environment, Path(folder))
@@ -40,6 +50,7 @@ async def main() -> None:
                     await laptop.ready()
                 client = Client(deploy)
                 client.balancer.fixed = laptop
+                client.balancer.forwarded = {}  # nothing stands before it
                 await kit.tell(client)
             if not laptop.alive:
                 sys.exit(f"a process ended: {laptop.tail()}")

@@ -12,7 +12,8 @@ from typing import Any
 from .catalogue import require
 from .kit import Kit
 
-Call = dict[str, Any]  # what it was told: words, environment, and of a build the context's files
+# What it was told: words, environment, what stood on its input, of a build the context's files.
+Call = dict[str, Any]
 
 # Answers as one that has built, pulled and started all it was asked for; while there is a file
 # `fails` beside it, no one-off succeeds.
@@ -21,8 +22,10 @@ DOCKER = """\
 import json, os, pathlib, sys
 here, words = pathlib.Path(__file__).parent, sys.argv[1:]
 context = pathlib.Path(words[-1])
-files = [str(one.relative_to(context)) for one in context.rglob("*") if one.is_file()]
-call = dict(words=words, env=dict(os.environ), files=files if words[0] == "build" else [])
+given = sys.stdin.read() if words[0] == "compose" and "-" in words else ""
+files = [one for one in context.rglob("*") if one.is_file()] if words[0] == "build" else []
+files = [str(one.relative_to(context)) for one in files]
+call = dict(words=words, env=dict(os.environ), given=given, files=files)
 with (here / "calls").open("a") as calls:
     calls.write(json.dumps(call) + "\\n")
 said = " ".join(words)

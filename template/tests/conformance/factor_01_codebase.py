@@ -9,11 +9,34 @@ import yaml
 from .catalogue import check, require
 from .factor_05_build import DEPLOYS
 from .kit import Kit
-from .reading import ENVIRONMENT, PIPELINES, at, jobs, lines, triggers
+from .reading import (
+    COMPOSE,
+    ENVIRONMENT,
+    MANIFESTS,
+    PIPELINES,
+    at,
+    jobs,
+    lines,
+    pods,
+    triggers,
+)
 
+OTHER_CODE = re.compile(r"\b(PYTHON(PATH|STARTUP|HOME|USERBASE)|LD_(PRELOAD|LIBRARY_PATH))\b")
 BRANCH = re.compile(
     rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
 )
+
+
+@check("I-2", 19, needs=("deploy/k8s",), fast=True)
+def only_the_commits_code(kit: Kit) -> str:
+    """What runs is the code of the commit: no manifest puts other code before it or over it."""
+    for where, line in (read := list(lines(kit, *MANIFESTS, *COMPOSE, "deploy/*.env"))):
+        require(not OTHER_CODE.search(line), f"{where}: {line.strip()}")
+    for pod in pods(kit):
+        for mount in pod.container.get("volumeMounts", []):
+            hides = re.match(r"/(app|usr|opt|src|lib|bin|home)\b", mount["mountPath"])
+            require(not hides, f"{pod.where}: {mount['mountPath']} hides what was built")
+    return f"{len(read)} lines and {len(pods(kit))} pods: nothing goes before what was built"
 
 
 @check("I-3", 16, 17, fast=True)

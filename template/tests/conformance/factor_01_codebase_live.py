@@ -17,13 +17,12 @@ async def commit(kit: Kit) -> str:
             names = {str(value) for value in event.values()}
             require(own <= names, f"{process.type}: {json.dumps(event)[:300]}")
             lines += 1
+        if (said := told.versions.get(process.pid)) is not None:
+            missing = [one for one in own if one not in said]
+            require(not missing, f"/version says {said}, and not {missing}")
     require(lines, "no process has logged anything")
-    if told.version is not None:
-        missing = [one for one in identity(told.deploy.environment) if one not in told.version]
-        require(not missing, f"/version says {told.version}, and not {missing}")
-    return f"commit and release on all of {lines} lines" + (
-        ", and in /version" * bool(told.version)
-    )
+    here = f", and in /version of {len(told.versions)} processes" * bool(told.versions)
+    return f"commit and release on all of {lines} lines{here}"
 
 
 def identity(environment: dict[str, str]) -> set[str]:

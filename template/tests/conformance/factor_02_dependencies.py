@@ -28,6 +28,10 @@ from .reading import (
 
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for uv
 
+OF_MACHINE = re.compile(
+    r"(getpass\.)?getuser|(os\.)?getlogin|(pwd|grp)\.get\w+|(os\.path\.)?expanduser|Path\.home"
+    r"|(locale\.)?setlocale|(ctypes\.util\.)?find_library|shutil\.which"
+)
 SYSTEM = re.compile(
     r"\b(?:(?:apt|apt-get|dnf|microdnf|yum|zypper) (?:-\S+ )*install|apk (?:-\S+ )*add)\b[^&;\n]*"
 )
@@ -77,6 +81,15 @@ def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             names = [str(one.value) for one in node.args[:1] if isinstance(one, ast.Constant)]
         yield from ((node, name.partition(".")[0]) for name in names if not name.startswith("."))
         yield from _imports(node)
+
+
+@check("II-7", 22, fast=True)
+def nothing_of_the_machine(kit: Kit) -> str:
+    """The source leans on no list of users, no home and no locale, which an image may not have."""
+    for path, node in nodes(modules := source(kit)):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        require(not OF_MACHINE.fullmatch(called), f"{at(kit, path, node)}: {called}")
+    return f"{len(modules)} modules"
 
 
 @check("II-2", 23, 107, 113, needs=("uv.lock", "pyproject.toml"), fast=True)

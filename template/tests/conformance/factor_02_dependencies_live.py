@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import socket
 import sys
 import zipfile
 from pathlib import Path
@@ -28,6 +30,17 @@ async def tools(kit: Kit) -> str:
     require(not children, f"processes have children: {children}")
     missed = f"; a library looked for {', '.join(looked)}" if looked else ""
     return f"{len(told.deploy.processes)} processes, none started a program{missed}"
+
+
+@check("II-6", 21, 23, fast=True)
+async def fetched(kit: Kit) -> str:
+    """No process asks for a host that no variable names: nothing is fetched when it runs."""
+    told = await kit.told()
+    values = " ".join([*told.deploy.environment.values(), *told.deploy.urls.values()])
+    named = {*re.findall(r"[\w.-]+", values), "localhost", socket.gethostname(), "None"}
+    strange = {one for one in told.hosts - named if not re.fullmatch(r"[\d.]+|\S*:\S*", one)}
+    require(not strange, f"looked up, and in no variable: {sorted(strange)}")
+    return f"{len(told.hosts)} names looked up, each of them in a variable"
 
 
 @check("II-3", 24, 25, 35, needs=("pyproject.toml",), leaves=True)

@@ -6,13 +6,27 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from .catalogue import check, require
+from .catalogue import Broken, check, require
 from .factor_03_config import NAMES
 from .kit import Kit
-from .platform import OWN, Process, until
+from .platform import OWN, Client, Process, until
+from .reading import SECRET
 from dev.__main__ import ONE_OFF
 
 REFUSAL_SECONDS = 2
+# What libraries and frameworks read by themselves: each would break the story, or change it.
+AMBIENT = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    "DATABASE_URL": "postgresql://127.0.0.1:9/nowhere",
+    "DEBUG": "1",
+    "PGDATABASE": "nowhere",
+    "PGHOST": "127.0.0.9",
+    "PGPORT": "9",
+    "REDIS_URL": "redis://127.0.0.1:9/0",
+    "UVICORN_PORT": "9",
+    "WEB_CONCURRENCY": "4",
+}
 
 
 async def ends(process: Process) -> bool:
@@ -91,6 +105,40 @@ async def answers(web: Process, path: str) -> str:
     """What it answers, as soon as it does."""
     answer = await web.asked(path)
     return OWN.sub("id", f"{answer.status_code} {answer.text}")
+
+
+@check("III-7", 26, 30, needs=("web",))
+async def rotated(kit: Kit) -> str:
+    """A secret that was changed counts from the next start on, the former one no more; a variable
+    that nobody declared changes nothing."""
+    enqueue = kit.offered("enqueue") if "worker" in kit.procfile else None
+    async with kit.whole() as deploy:
+        before = Client(deploy)
+        await (enqueue(before, 1) if enqueue else kit.tell(before))  # the former one has been used
+        found = [name for name in kit.example if SECRET.search(name)]
+        new = {name: uuid.uuid4().hex for name in found if name not in {*deploy.places, *kit.urls}}
+        unknown = {name: value for name, value in AMBIENT.items() if name not in kit.example}
+        web = await deploy.start("web", **new, **unknown)
+        await web.ready()
+
+        async def holds(**secrets: str) -> bool:
+            client = Client(deploy)
+            client.environment = deploy.environment | secrets
+            client.balancer.fixed = web
+            await kit.tell(client)
+            return True
+
+        await holds(**new)
+        if new:
+            wrong, former = False, False
+            with suppress(Broken):
+                former = await holds()
+            with suppress(Broken):  # a story may need no secret at all
+                wrong = former and await holds(**dict.fromkeys(new, uuid.uuid4().hex))
+            require(wrong or not former, f"the former {', '.join(new)} still holds")
+        await web.stop()
+    changed = f"{', '.join(new) or 'no secret'} changed"
+    return f"{changed}, {len(unknown)} variables that nobody declared: the story holds"
 
 
 @check("III-3", 26, 102, needs=("web",))

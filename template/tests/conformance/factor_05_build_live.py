@@ -41,6 +41,10 @@ async def releases(kit: Kit) -> str:
             path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
         }
         require(not changed, f"changed by running: {sorted(changed)[:5]}")
+    for process in (await kit.told()).deploy.processes:  # of two releases, side by side
+        own = process.environment["RELEASE_ID"]
+        wrong = [line for line in process.lines if f'"{own}"' not in line]
+        require(not wrong, f"{process.type} of {own} says {wrong[:1]}")
     return f"{releases[0]}, {releases[1]} and back; {len(before)} files unchanged"
 
 

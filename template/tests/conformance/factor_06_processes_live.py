@@ -41,6 +41,7 @@ async def nothing_on_disk(kit: Kit) -> str:
     """No process keeps anything on a disk or in shared memory, where no replica has it."""
     told = await kit.told()
     require(not told.writes, "; ".join(told.writes[:3]))
+    require(not told.left, f"for the next request, or for another process: {told.left[:3]}")
     return f"{len(told.deploy.processes)} processes told the story, and tried to write nothing"
 
 

@@ -1,12 +1,16 @@
 """VII. Port binding: the process itself listens where PORT says, and nowhere else."""
 
 import asyncio
+import contextlib
 
 from .catalogue import check, require
+from .factor_06_processes_live import same
+from .factor_09_disposability_live import troubled
 from .kit import Kit, sockets
-from .platform import Process
+from .platform import FORWARDED, Process
 
 ANY = {"00000000", "0" * 32}  # every interface, as /proc writes it
+IDLE_SECONDS = 7  # that a balancer keeps a connection, at least; many servers end it after 5
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n"
 
 
@@ -47,7 +51,11 @@ async def protocol(kit: Kit) -> str:
         web = deploy.of("web")[0]
         require(sockets(web.pid), "it listens nowhere")
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
-        for _ in range(2):
+        for number in range(3):
+            if number == 2:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), IDLE_SECONDS)
+                require(not reader.at_eof(), f"closed what was idle for {IDLE_SECONDS} s")
             writer.write(REQUEST)
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             status, *headers = head.lower().splitlines()
@@ -63,4 +71,16 @@ async def protocol(kit: Kit) -> str:
             " 400 " in answer.partition("\r\n")[0], f"garbage was answered with {answer[:100]!r}"
         )
         writer.close()
-    return "HTTP/1.1, two requests on one connection, garbage refused with 400"
+    return f"HTTP/1.1, a connection kept for {IDLE_SECONDS} s, garbage refused with 400"
+
+
+@check("VII-6", 50, 51, needs=("web",))
+async def behind_a_balancer(kit: Kit) -> str:
+    """Behind a balancer that ends TLS the story is as without one, and no answer leads past it."""
+    told = await kit.told()
+    same((await kit.once(troubled)).told, told.transcript("one"))
+    leads = [lead for one in told.tellings.values() for lead in one.balancer.leads]
+    require(not leads, f"{len(leads)} answers: {leads[:1]}")
+    number = sum(len(one.request_ids) for one in told.tellings.values())
+    require(number, "the story asks nothing")
+    return f"{number} answers to https://{FORWARDED['Host']}, none with a process's own address"

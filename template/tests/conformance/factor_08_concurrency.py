@@ -11,6 +11,7 @@ from .reading import (
     counts,
     free_commands,
     free_of,
+    manifests,
     name_of,
     nodes,
     pods,
@@ -63,6 +64,10 @@ def each_type_scales_alone(kit: Kit) -> str:
         require(spec["selector"] not in selectors, f"{pod.where}: selects the pods of another")
         selectors.append(spec["selector"])
         require(not {*"&;|"} & {*" ".join(words(kit, pod.container))}, f"{pod.where}: a shell")
+    for path, document in manifests(kit):
+        mode = document.get("spec", {}).get("updatePolicy", {}).get("updateMode", "Auto")
+        bigger = document["kind"] == "VerticalPodAutoscaler" and mode != "Off"
+        require(not bigger, f"{at(kit, path)}: bigger pods in the place of more of them")
     free_of(kit, SEVERAL, "Procfile", "Dockerfile", "deploy/*")
     free_commands(kit, SEVERAL)
     for path, node in nodes(source(kit)):

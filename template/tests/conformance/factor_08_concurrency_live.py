@@ -2,32 +2,73 @@
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from .catalogue import check, require
+from .catalogue import Broken, check, require
 from .kit import Kit
 from .platform import Client, Process, until
 
 WATCH_SECONDS = 2
 JOBS = 16  # at once
 ALL = JOBS + 8  # the others one by one
+WRITES = re.compile(  # in what a client says: to PostgreSQL, to Redis, to an object store
+    rb"(?i)\b(?:insert\s+into|delete\s+from|update\s+[\w.\"]+\s+set)\b[^\0;]*"
+    rb"|\r\n(?:set|setex|del|incr|expire|[lr]push|[shz]add|hset|xadd|publish)\r\n"
+    rb"|(?:PUT|POST|DELETE) /\S* HTTP"
+)
 
 
 @check("VIII-2", 54, 86, needs=("web", "worker", "story.enqueue"))
 async def own_work(kit: Kit) -> str:
     """A web process takes requests and leaves the jobs to workers."""
+    jobs = await kit.once(waited)
+    return f"{jobs} jobs waited {WATCH_SECONDS} s for a worker, then were done"
+
+
+async def waited(kit: Kit) -> int:
+    """How many jobs waited for a worker, whether a release named the process that was asked for
+    them, or nobody did."""
     async with kit.whole(but="worker") as deploy:
-        client = Client(deploy)
-        about = await kit.offered("enqueue")(client, 2)
+        client, about = Client(deploy), []
+        for id in ("unreleased", f"{kit.package}-1234567-abcdef"):
+            client.balancer.fixed = web = await deploy.start("web", RELEASE_ID=id)
+            await web.ready()
+            about += await kit.offered("enqueue")(client, 1)
         deadline = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < deadline:
-            done = await kit.offered("done")(client, about[:1])
-            require(not done, "a job was done, and there was no worker")
+            for one in about:
+                done = await kit.offered("done")(client, [one])
+                require(not done, "a job was done, and there was no worker")
             await asyncio.sleep(0.05)
         await deploy.up("worker")
         await until(lambda: kit.offered("done")(client, about), "a worker does the jobs")
-    return f"{len(about)} jobs waited {WATCH_SECONDS} s for a worker, then were done"
+    return len(about)
+
+
+@check("VIII-6", 54, needs=("web", "://"))
+async def unasked(kit: Kit) -> str:
+    """A web process does what it is asked to: of its own accord it writes nothing, at no time."""
+    written = await kit.once(idle)
+    require(not written, f"nobody had asked it to: {written[:1]}")
+    return f"2 web processes wrote nothing while nobody asked, for {WATCH_SECONDS} s"
+
+
+async def idle(kit: Kit) -> list[bytes]:
+    """What web processes write from their start on though nobody asks them to."""
+    write = kit.offered("write")
+    async with kit.left() as deploy:
+        await deploy.up("web")
+        if write:
+            await write(Client(deploy), "before")  # there is something to be busy with
+        deploy.seek(WRITES)
+        await deploy.up("web")
+        with suppress(Broken):
+            await until(lambda: deploy.found, "a web process writes", WATCH_SECONDS)
+        deploy.seek(None)
+    return deploy.found
 
 
 @check("VIII-3", 54, 86, needs=("worker", "story.enqueue"))

@@ -5,7 +5,7 @@ import re
 from .catalogue import check, require
 from .factor_03_config import variables
 from .kit import Kit
-from .reading import MANIFESTS, Pod, counts, environment, lines, pods
+from .reading import MANIFESTS, Pod, at, counts, environment, lines, manifests, pods
 
 GRACE_PERIOD = re.compile(r"terminationGracePeriodSeconds\W+(?:value\W+)?(\d+)")
 NONE = (0, "0", "0%")
@@ -33,6 +33,11 @@ def time_to_stop(kit: Kit) -> str:
             )
             _gapless(pod, min(counts(kit, pod)))
             said.append(f"{pod.process}: {slept[0]} + {drain:g} + {grace:g} < {has:g} s")
+    for path, one in manifests(kit):
+        if one["kind"] == "PodDisruptionBudget":
+            spec = one["spec"]
+            never = spec.get("maxUnavailable", 1) in NONE or spec.get("minAvailable") == "100%"
+            require(not never, f"{at(kit, path)}: no pod may ever be moved: {spec}")
     require(said, "no Deployment listens")
     return "; ".join(said)
 

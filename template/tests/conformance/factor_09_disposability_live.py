@@ -26,7 +26,7 @@ STOPPED = (0, -signal.SIGTERM)
 KILLS = 2
 # What is held by the kit is not to be given up, however busy the machine.
 PATIENT = {"DATABASE_TIMEOUT_SECONDS": "20", "REQUEST_TIMEOUT_SECONDS": "30"}
-IN_FLIGHT_SECONDS = 1  # that a request goes on after SIGTERM
+IN_FLIGHT_SECONDS = 3  # that a request goes on after SIGTERM
 END_SECONDS = 10  # until a process has ended that has answered everything
 STOP_SECONDS = 17  # until a process has ended whose grace is 2 s
 
@@ -262,6 +262,7 @@ class Trouble:
     """A deploy at DEBUG whose services went away, came back, and hung when it was stopped."""
 
     deploy: Deploy
+    told: list[str]  # the story's transcript, with nobody between it and the process
     answers: list[str]
     credential: str  # that a client sent
     ends: list[int | BaseException]  # exit codes of the processes
@@ -273,8 +274,11 @@ async def troubled(kit: Kit) -> Trouble:
     deploy = await kit.stack.enter_async_context(kit.deploy(variables=variables))
     started = await deploy.up(*kit.serving)
     client, credential = Client(deploy), uuid.uuid4().hex
+    plain: list[str] = []
     if "web" in kit.procfile:
+        client.balancer.forwarded = {}
         await kit.tell(client)
+        plain = [*client.transcript]
         headers = {"Authorization": f"Bearer {credential}", "Cookie": f"session={credential}"}
         sent: dict[str, Any] = {"headers": headers, "json": {"password": credential}}
         sent["params"] = {"token": credential}
@@ -297,7 +301,7 @@ async def troubled(kit: Kit) -> Trouble:
     for task in asking:
         with contextlib.suppress(Exception):
             await task
-    return Trouble(deploy, client.transcript, credential, ends, seconds)
+    return Trouble(deploy, plain, client.transcript, credential, ends, seconds)
 
 
 @check("IX-6", 60, 116)

@@ -164,6 +164,7 @@ def no_stand_ins(kit: Kit) -> str:
 
 MERGES = {"push", "workflow_run"}  # the events of GitHub that follow a merge
 WAITS = re.compile(r"\bmanual\b|schedule")
+SOMEBODY = re.compile(r"github\.(triggering_)?actor\b|GITLAB_USER_|github\.event\.sender")
 
 
 @check("X-4", 63, needs=("Dockerfile",), fast=True)
@@ -173,9 +174,12 @@ def merged_is_deployed(kit: Kit) -> str:
     for path, own in jobs(kit).items():
         pipeline = kit.documents(str(path.relative_to(kit.root)))[path][0]
         follows = path.name == ".gitlab-ci.yml" or MERGES & {*triggers(pipeline)}
-        for job in own.values():
+        deploys = any(deployed_by(job) for job in own.values())
+        for job in own.values() if follows and deploys else ():
+            when = [job.body.get(key) for key in ("if", "only", "rules")]
+            require(not SOMEBODY.search(str(when)), f"{job.where}: only for some people: {when}")
             waits = WAITS.search(str(job.body)) or _behind(own, job)
-            if deployed_by(job) and follows and not waits:
+            if deployed_by(job) and not waits:
                 found.append(job.name)
     require(found, "no job deploys what is merged before somebody, or a schedule, says so")
     return f"a merge begins {', '.join(found)}"

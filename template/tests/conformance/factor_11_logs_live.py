@@ -7,13 +7,17 @@ import time
 import uuid
 from datetime import datetime
 
+import yaml
+
 from .catalogue import check, require
+from .factor_05_build_live import delivered
 from .factor_07_ports_live import second
 from .factor_09_disposability_live import troubled
 from .kit import Kit
-from .platform import SECONDS, Client, Process, until
+from .platform import SECONDS, Client, Deploy, Process, until
 
 KEYS = {"ts", "level", "event"}
+MANY = 60  # requests at once
 
 
 def faults(process: Process) -> list[str]:
@@ -97,6 +101,7 @@ async def request_ids(kit: Kit) -> str:
         echoed = answer.headers.get("x-request-id", "")
         require(echoed and "forged" not in echoed, f"a forged id came back: {echoed}")
         require(not on_lines(web, "forged"), f"a forged id is logged: {on_lines(web, 'forged')}")
+        await overlapping(kit, deploy, web)
         where = "web"
         if enqueue and "worker" in kit.procfile:
             client = Client(deploy)
@@ -106,6 +111,24 @@ async def request_ids(kit: Kit) -> str:
             await logged(deploy.of("worker")[0], job)
             where = "web and worker"
     return f"echoed, on the lines of {where}; a forged one replaced, {len(new)} new ones unique"
+
+
+async def overlapping(kit: Kit, deploy: Deploy, web: Process) -> None:
+    """Requests that overlap keep their ids, and of many at once each has its line."""
+    slow, quick, *many = (f"request-{uuid.uuid4().hex}" for _ in range(MANY + 2))
+    asking = []
+    if kit.urls:
+        deploy.hold()
+        for method, path, more in kit.touching[:1]:
+            headers = {**more.get("headers", {}), "X-Request-ID": slow}
+            asking = [asyncio.create_task(web.asks(method, path, **{**more, "headers": headers}))]
+            await deploy.held()
+    asks = (web.asks("GET", "/no-such-page", headers={"X-Request-ID": id}) for id in (quick, *many))
+    await asyncio.gather(*asks)
+    deploy.flow()
+    await asyncio.gather(*asking)
+    for id in (*many, quick, *[slow] * len(asking)):
+        await logged(web, id, 5)
 
 
 async def logged(process: Process, id: str, seconds: float = SECONDS) -> None:
@@ -166,9 +189,22 @@ async def no_files(kit: Kit) -> str:
     """No process writes, or tries to write, a file: the file system may be read-only."""
     told = await kit.told()
     require(not told.writes, "; ".join(told.writes[:3]))
-    left = [str(path) for one in told.deploy.processes for path in one.own.rglob("*")]
-    require(not left, f"left in the folder for temporary files: {left[:3]}")
+    require(not told.left, f"left in the folder for temporary files: {told.left[:3]}")
     return f"{len(told.deploy.processes)} processes on a read-only file system, no attempt to write"
+
+
+@check("XI-7", 67, 68, needs=("bin/deploy", "web"))
+async def collected(kit: Kit) -> str:
+    """What a deploy starts writes to where the platform collects it: nothing is thrown away."""
+    told = await kit.once(delivered)
+    seen = []
+    for one in told.there:
+        for name, body in (yaml.safe_load(one["given"]) or {}).get("services", {}).items():
+            driver = body.get("logging", {}).get("driver", "the engine's own")
+            require(driver != "none", f"the lines of {name} are thrown away")
+            seen.append(f"{name}: {driver}")
+    require(seen, "no deploy says what is started")
+    return ", ".join(sorted({*seen}))
 
 
 @check("XI-6", 71, needs=("web",))

@@ -1,17 +1,21 @@
 """XII Admin processes: one-offs run in the release's own environment, and by no hand."""
 
+import ast
 import re
 
 from .catalogue import check, require
 from .factor_05_build import BY_HAND, DEPLOYS
 from .kit import Kit
-from .reading import Pod, at, free_of, image, jobs, pods, words
+from .reading import Pod, at, free_of, image, jobs, nodes, pods, source, words
+from dev.__main__ import ONE_OFF
 
 TYPED = re.compile(
     r"(?<![\w./-])(psql|mysql|mongosh?|redis-cli|valkey-cli|sqlplus|alembic upgrade"
     r"|manage\.py migrate|flask db upgrade)\b"
 )
 
+# Production's secrets on somebody's own machine.
+FETCHED = re.compile(r"\bkubectl\b[^|;&]*\bget\s+secrets?\b|\bheroku config\b(?!:set)")
 SCRIPTS = ("bin/*", "scripts/*", "*.sh", "*Makefile", "justfile")
 
 
@@ -71,10 +75,33 @@ def migrations_are_a_job(kit: Kit) -> str:
     return f"{job.where}: {release}"
 
 
+@check("XII-11", 72, 73, needs=("release",), fast=True)
+def no_task_by_request(kit: Kit) -> str:
+    """No process that runs on takes in the code of a one-off: it is started, not called."""
+    tasks = {name for name in ONE_OFF if name in kit.procfile}
+    for path, node in nodes(modules := source(kit)):
+        if path.name == "__main__.py" or path.stem in tasks:
+            continue
+        found = {one.name for one in getattr(node, "names", []) if isinstance(one, ast.alias)}
+        found = {one.rpartition(".")[2] for one in found} if own(kit, node) else set()
+        if isinstance(node, ast.ImportFrom) and own(kit, node):
+            found.add(str(node.module).rpartition(".")[2])
+        require(not found & tasks, f"{at(kit, path, node)}: takes in {sorted(found & tasks)}")
+    return f"{len(modules)} modules, none takes in {', '.join(sorted(tasks))}"
+
+
+def own(kit: Kit, node: ast.AST) -> bool:
+    """Whether this imports from the service itself."""
+    if isinstance(node, ast.ImportFrom):
+        return node.level > 0 or str(node.module).partition(".")[0] == kit.package
+    names = node.names if isinstance(node, ast.Import) else []
+    return any(one.name.startswith(f"{kit.package}.") for one in names)
+
+
 @check("XII-8", 74, 109, fast=True)
 def no_manual_steps(kit: Kit) -> str:
     """No document and no script has a person log in, enter a container or change a database."""
-    seen = free_of(kit, TYPED, *SCRIPTS) + free_of(kit, BY_HAND, *SCRIPTS)
+    seen = sum(free_of(kit, one, *SCRIPTS) for one in (TYPED, BY_HAND, FETCHED))
     for path in kit.matching("*.md", "*.rst"):
         fenced = False
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -87,8 +114,7 @@ def no_manual_steps(kit: Kit) -> str:
             seen += len(commands)
             for one in commands:
                 typed = TYPED.search(one) and "bin/dev" not in one
-                require(
-                    not typed and not BY_HAND.search(f"{one} "), f"{at(kit, path, number)}: {one}"
-                )
+                hand = BY_HAND.search(f"{one} ") or FETCHED.search(one)
+                require(not typed and not hand, f"{at(kit, path, number)}: {one}")
     require(seen or not kit.matching("*.md"), "no command in any document")
     return f"{seen} commands in documents and lines of scripts"

@@ -2,13 +2,15 @@
 
 import asyncio
 import itertools
+import re
 import tempfile
 import uuid
 from pathlib import Path
 
 from .catalogue import check, require
 from .factor_05_build_live import delivered
-from .kit import FORMER, Kit
+from .factor_08_concurrency_live import idle
+from .kit import FORMER, VERSIONS, Kit
 from .platform import Client, Deploy, until
 
 STEPS = {"run", "up"}  # of the container engine: a one-off, the processes
@@ -51,6 +53,43 @@ async def schema(kit: Kit) -> str:
     require({*told.early} <= {503}, f"ready on an empty database: {told.early}")
     require(not told.changes, f"changed by no release: {told.changes[:1]}")
     return f"nobody began on an empty database: {len(told.early)} looks; all did once released"
+
+
+NEXT = """
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "kit_next", "{head}", None, None
+
+
+def upgrade() -> None:
+    op.execute("create table kit_next (id int)")
+
+
+def downgrade() -> None:
+    op.execute("drop table kit_next")
+"""
+
+
+@check("XII-10", 72, 109, 118, needs=("release", VERSIONS))
+async def next_one(kit: Kit) -> str:
+    """A release migrates a database that is in use: a migration that is new here is applied."""
+    async with kit.deploy() as deploy:
+        deploy.root = copy = kit.copied(deploy.folder / "copy")
+        paths = [copy / path.relative_to(kit.root) for path in kit.versions]
+        texts = [path.read_text() for path in paths]
+        known = [re.search(r"(?m)^revision\b[^=\n]*=\s*[\"']([^\"']+)", text) for text in texts]
+        former = re.findall(r"(?m)^down_revision\b.*", "\n".join(texts))
+        heads = [
+            one[1] for one in known if one and f'"{one[1]}"' not in str(former).replace("'", '"')
+        ]
+        (paths[0].parent / "kit_next.py").write_text(NEXT.format(head=heads[-1]))
+        deploy.seek(re.compile(rb"create table kit_next"))
+        await deploy.run("release", PYTHONPATH=str(kit.sources(copy)))
+        require(
+            deploy.found,
+            f"a migration after {heads[-1]} was not applied, and the release ended with 0",
+        )
+    return f"a migration after {heads[-1]}, applied to a database that the former ones had made"
 
 
 @check("XII-4", 40, 90, 118, needs=("release", FORMER))
@@ -110,6 +149,14 @@ async def migrates_first(kit: Kit) -> str:
     started = [one["words"] for one in made.calls[before:] if "up" in one["words"]]
     require(not started, f"a deploy whose migration failed did {started[:1]}")
     return f"{len(told.ids)} deploys, each first migrated; one that could not started nothing"
+
+
+@check("XII-12", 72, needs=("web", "://"))
+async def no_task_at_start(kit: Kit) -> str:
+    """No web process begins with a task: what has to be made before is made by a one-off."""
+    made = await kit.once(idle)
+    require(not made, f"made by a web process that nobody had asked anything: {made[:1]}")
+    return "a web process that starts makes nothing"
 
 
 @check("XII-6", 72, needs=("console",), fast=True)

@@ -35,6 +35,8 @@ CHANGES = re.compile(  # of a schema
 Made = TypeVar("Made")
 
 FORMER = "former release"
+VERSIONS = "migration of Alembic"
+LOOKS_UP = "socket.getaddrinfo"
 STARTS = ("os.exec", "os.posix_spawn", "os.system", "subprocess.Popen")
 LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
 LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
@@ -51,7 +53,7 @@ class Told:
     early: list[int]  # codes of /readyz before anything was released
     listening: dict[int, set[str]]  # addresses, by process
     children: dict[int, list[int]]
-    version: str | None = None  # what /version says
+    versions: dict[int, str] = field(default_factory=dict)  # what /version says, by process
     gone: list[Process] = field(default_factory=list)  # that ended by themselves
     codes: dict[int, int] = field(default_factory=dict)  # of those that were told to stop
 
@@ -67,13 +69,23 @@ class Told:
 
     @property
     def writes(self) -> list[str]:
-        """The other acts: something was to be written."""
-        return [act for act in self.acts if not act.startswith(STARTS)]
+        """The acts by which something was to be written."""
+        return [act for act in self.acts if not act.startswith((*STARTS, LOOKS_UP))]
+
+    @property
+    def hosts(self) -> set[str]:
+        """The names of hosts that were looked up."""
+        return {act.split()[1] for act in self.acts if act.startswith(LOOKS_UP)}
+
+    @property
+    def left(self) -> list[str]:
+        """What lies in the folders for temporary files."""
+        return [str(path) for one in self.deploy.processes for path in one.own.rglob("*")]
 
     @property
     def changes(self) -> list[bytes]:
         """What processes other than the release changed of a schema."""
-        return [one for at in self.deploy.pipes.values() for one in at.found]
+        return self.deploy.found
 
     def transcript(self, telling: str) -> list[str]:
         return self.tellings[telling].transcript
@@ -138,6 +150,11 @@ class Kit:
         }
 
     @functools.cached_property
+    def versions(self) -> list[Path]:
+        """The migrations of Alembic."""
+        return [one for one in self.matching("*/versions/*.py") if one.stem != "__init__"]
+
+    @functools.cached_property
     def package(self) -> str:
         """The package that the Procfile runs."""
         return platform.package(self.procfile)
@@ -149,11 +166,13 @@ class Kit:
 
     def has(self, name: str) -> bool:
         """Whether there is this process type, variable, part of the story (story.NAME), path, a
-        former release, or any backing service (://)."""
+        former release, migration of Alembic, or any backing service (://)."""
         if name == "://":
             return bool(self.urls)
         if name == FORMER:
             return bool(self.former)
+        if name == VERSIONS:
+            return bool(self.versions)
         if name.startswith("story."):
             return self.offered(name[6:]) is not None
         known = name in self.procfile or name in self.example
@@ -293,8 +312,8 @@ class Kit:
             listening={one.pid: sockets(one.pid) for one in alive},
             children={one.pid: family(one.pid) for one in alive},
         )
-        if "web" in self.procfile:
-            told.version = (await deploy.of("web")[0].get("/version")).text
+        for web in deploy.of("web"):
+            told.versions[web.pid] = (await web.get("/version")).text
         disturbing = Client(deploy, disturbing=True, others=later)
         tellings["killed"] = await self.tell(disturbing)
         ended = [one for one in deploy.processes if one.type in self.serving and not one.alive]

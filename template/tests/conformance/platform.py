@@ -29,6 +29,12 @@ from tests.pipe import Pipe, pipe
 
 SECONDS = 30  # long enough for a busy machine; what holds waits far less
 HERE = Path(__file__).parent
+# How a balancer passes on what somebody asks of the service's name.
+FORWARDED = {
+    "Host": "service.example",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+}
 AUDIT = "CONFORMANCE_AUDIT"  # the file that names forbidden acts
 TLS = {"amqp": "amqps", "http": "https", "redis": "rediss"}  # schemes; PostgreSQL's says it else
 
@@ -351,6 +357,11 @@ class Deploy:
         for one in self.pipes.values():
             one.sought = pattern
 
+    @property
+    def found(self) -> list[bytes]:
+        """What was noted."""
+        return [one for at in self.pipes.values() for one in at.found]
+
     def slow(self, seconds: float) -> None:
         """Every answer of a backing service comes so much later."""
         for one in self.pipes.values():
@@ -371,11 +382,18 @@ class Balancer:
         self.seen: set[Process] = set()  # to be ready
         self.last: Process | None = None
         self.fixed: Process | None = None  # takes every request, ready or not
+        self.forwarded = FORWARDED
+        self.leads: list[str] = []  # answers that lead to where a process listens
 
     async def request(self, method: str, path: str, **more: Any) -> Response:
         self.last = self.fixed or await until(self._next, "a web process is ready")
         assert self.last
-        return await self.last.asks(method, path, **more)
+        headers = self.forwarded | more.pop("headers", {})
+        answer = await self.last.asks(method, path, headers=headers, **more)
+        there = rf"(localhost|127\.0\.0\.1|0\.0\.0\.0):{self.last.port}\b"
+        if self.forwarded and (found := re.search(there, f"{answer.headers} {answer.text}")):
+            self.leads.append(f"{method} {path} leads to {found[0]}")
+        return answer
 
     async def _next(self) -> Process | None:
         webs = self.deploy.of("web")

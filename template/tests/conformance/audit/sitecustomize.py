@@ -1,4 +1,4 @@
-"""Notes each attempt of this interpreter to write a file or to start a program, and where."""
+"""Notes each attempt of this interpreter to write a file, start a program or look up a host."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ def hook(event: str, arguments: tuple[object, ...]) -> None:
         path = os.path.abspath(os.fsdecode(arguments[0]))  # type: ignore[arg-type]
         if not path.startswith(OWN + os.sep):
             note(event, path)
-    elif event in (*STARTS, "sqlite3.connect"):
+    elif event in (*STARTS, "socket.getaddrinfo", "sqlite3.connect"):
         note(event, arguments[0])
 
 

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg import sql
 
 from .server import free_port, leash, running
 
@@ -55,17 +56,38 @@ def fresh(variables: Mapping[str, str]) -> AbstractContextManager[dict[str, str]
 
 @contextmanager
 def copied(variables: Mapping[str, str], of: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """A copy of a database of this server that nobody is connected to, dropped at the end."""
+    """A copy of a database of this server that nobody is connected to, dropped at the end.
+
+    It belongs to a role that is no superuser, as in production.
+    """
     name = f"test_{uuid.uuid4().hex}"
     url, template = variables[VARIABLE], urlsplit(of[VARIABLE]).path[1:]
     with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-        connection.execute(f'create database "{name}" template "{template}"')
-        server = urlsplit(url)
-        own = f"{server.scheme}://{server.netloc}/{name}?{server.query}".removesuffix("?")
+        owner, server = _ordinary(connection), urlsplit(url)
+        connection.execute(f'create database "{name}" template "{template}" owner "{owner}"')
+        password = f":{server.password}" if server.password else ""
+        place = f"{owner}{password}@{server.netloc.rpartition('@')[2]}/{name}"
+        own = f"{server.scheme}://{place}?{server.query}".removesuffix("?")
         try:
             yield {VARIABLE: own}
         finally:
             connection.execute(f'drop database "{name}" with (force)')
+
+
+def _ordinary(connection: psycopg.Connection) -> str:
+    """A role that may make databases and no more, with the same password; the user of a managed
+    service is such a one."""
+    user, password = connection.info.user, connection.info.password
+    if connection.info.parameter_status("is_superuser") != "on":
+        return user
+    role = f"{user}_of_tests"
+    with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        connection.execute(
+            sql.SQL("create role {} login createdb password {}").format(
+                sql.Identifier(role), sql.Literal(password or None)
+            )
+        )
+    return role
 
 
 def _initialise(data: Path) -> None:
