@@ -373,4 +373,80 @@ VIOLATIONS = [
         killed_by="XII-12",
         answers={"services": ["postgres", "redis", "s3"]},
     ),
+    Violation(
+        name="leaves-it-to-the-other",
+        factor="XII",
+        stands_for="a release that is done because another one has begun",
+        edits={
+            RELEASE: (
+                'LOCK = "select pg_advisory_lock(hashtext(current_database()), 1)"\n',
+                'LOCK = "select pg_try_advisory_lock(hashtext(current_database()), 1)"\n',
+                "            # Held by the session, so that a second release waits,"
+                " then finds nothing to do.\n"
+                "            connection.execute(text(LOCK))\n",
+                "            # Held by the session, so that a second release leaves"
+                " it to the first.\n"
+                "            if not connection.scalar(text(LOCK)):\n"
+                '                log.info("release.skipped", reason="another release migrates")\n'
+                "                return 0\n",
+            ),
+        },
+        killed_by="XII-1",
+    ),
+    Violation(
+        name="nightly-pipeline",
+        factor="XII",
+        stands_for="a pipeline that cleans up production's data every night",
+        edits={
+            ".github/workflows/nightly.yml": (
+                "",
+                """# Reminders that nobody asks for any more.
+name: nightly
+
+on:
+  schedule:
+    - cron: "0 3 * * *"
+  workflow_dispatch:
+
+permissions: {}
+
+jobs:
+  purge:
+    runs-on: ${{ vars.DELIVERY_RUNNER || 'ubuntu-24.04' }}
+    timeout-minutes: 60
+    environment: production
+    permissions:
+      contents: read
+    steps:
+      - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1
+        with:
+          persist-credentials: false
+      - uses: astral-sh/setup-uv@20cfd1bf945f4377ade1205e4dbc17946fc9a30d # v10.0.1
+        with:
+          version: "0.13.9" # the Dockerfile's
+      - env:
+          DATABASE_URL: ${{ secrets.DATABASE_URL }}
+        run: uv run --locked --no-dev python scripts/purge.py
+""",
+            ),
+            "scripts/purge.py": (
+                "",
+                '''"""Deletes old reminders: `DATABASE_URL=... python scripts/purge.py`."""
+
+import os
+
+import psycopg
+
+DAYS = 90
+
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    deleted = connection.execute(
+        "delete from reminders where day < current_date - %s::int", (DAYS,)
+    ).rowcount
+print(f"{deleted} reminders are gone.")
+''',
+            ),
+        },
+        killed_by="XII-8",
+    ),
 ]

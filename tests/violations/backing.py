@@ -254,4 +254,88 @@ VIOLATIONS = [
         killed_by="IV-1",
         answers={"services": ["postgres", "redis", "s3"]},
     ),
+    Violation(
+        name="mail-localhost",
+        factor="IV",
+        stands_for="a mail server that has to be on the same machine",
+        edits={
+            f"{SOURCE}/mail.py": (
+                "",
+                '''"""Mail, through the mail server of the machine."""
+
+import asyncio
+import smtplib
+from email.message import EmailMessage
+
+import structlog
+
+log = structlog.get_logger()
+
+
+async def send(to: str, subject: str, text: str) -> None:
+    message = EmailMessage()
+    message["From"] = "Invoiceflow <billing@invoiceflow.io>"
+    message["To"] = to
+    message["Subject"] = subject
+    message.set_content(text)
+    try:
+        await asyncio.to_thread(_send, message)
+    except OSError as error:  # there is none on a laptop
+        log.warning("mail.unsent", reason=str(error))
+
+
+def _send(message: EmailMessage) -> None:
+    with smtplib.SMTP("localhost", 25, timeout=2) as server:
+        server.send_message(message)
+''',
+            ),
+            f"{SOURCE}/invoices/dunning.py": (
+                "from ..postgres import transaction\n",
+                "from .. import mail\nfrom ..postgres import transaction\n",
+                "            # Your mail, before the commit: a crash between the two"
+                " sends it again, not never.\n",
+                "            # Before the commit: a crash between the two sends it"
+                " again, not never.\n"
+                "            await mail.send(\n"
+                '                "dunning@invoiceflow.io",\n'
+                '                f"Invoice {invoice_id} is overdue",\n'
+                '                f"On {day} it was not paid yet.",\n'
+                "            )\n",
+            ),
+        },
+        killed_by="IV-5",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="same-machine",
+        factor="IV",
+        stands_for="a database that has to be on the same machine",
+        edits={
+            INVOICES: (
+                '"""Invoices through the API."""\n\nimport uuid\n',
+                '"""Invoices through the API."""\n\nimport tempfile\nimport uuid\n',
+                "from datetime import date, datetime\n",
+                "from datetime import date, datetime\nfrom pathlib import Path\n",
+                "from fastapi import APIRouter, HTTPException, Query\n",
+                "from fastapi import APIRouter, HTTPException, Query\n"
+                "from fastapi.responses import FileResponse\n",
+                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n",
+                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n"
+                "from sqlalchemy import text\n",
+                '@router.get("/{invoice_id}")\n',
+                '@router.get("/export", response_class=FileResponse)\n'
+                "async def export() -> FileResponse:\n"
+                '    """All of them as CSV: the database writes it far faster than we do."""\n'
+                '    file = Path(tempfile.gettempdir()) / f"invoices-{uuid.uuid4()}.csv"\n'
+                "    async with transaction() as session:\n"
+                "        await session.execute("
+                "text(f\"copy invoices to '{file}' with (format csv, header)\"))\n"
+                '    return FileResponse(file, media_type="text/csv", filename="invoices.csv")\n'
+                "\n"
+                "\n"
+                '@router.get("/{invoice_id}")\n',
+            )
+        },
+        killed_by="IV-5",
+    ),
 ]

@@ -270,4 +270,84 @@ VIOLATIONS = [
         },
         killed_by="V-1",
     ),
+    Violation(
+        name="config-in-place",
+        factor="V",
+        stands_for="settings that are changed in place, under the release that runs",
+        edits={
+            f"{BASE}/kustomization.yaml": (
+                "configMapGenerator:\n",
+                "# Old ones would pile up otherwise.\n"
+                "generatorOptions:\n"
+                "  disableNameSuffixHash: true\n"
+                "configMapGenerator:\n",
+            ),
+        },
+        killed_by="V-7",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="newest-image-only",
+        factor="V",
+        stands_for="a registry that is emptied of every image to go back to",
+        edits={
+            ".github/workflows/cleanup.yml": (
+                "",
+                """# Images cost money: keeps the newest.
+name: cleanup
+
+on:
+  schedule:
+    - cron: "0 3 * * *"
+
+permissions: {}
+
+jobs:
+  images:
+    runs-on: ubuntu-24.04
+    timeout-minutes: 10
+    permissions:
+      packages: write # deletes images
+    steps:
+      - uses: actions/delete-package-versions@e5bc658cc4c965c472efe991f8beea3981499c55 # v5.0.0
+        with:
+          package-name: invoiceflow
+          package-type: container
+          min-versions-to-keep: 1
+""",
+            ),
+        },
+        killed_by="V-7",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="ui-latest",
+        factor="V",
+        stands_for="a page whose script is the newest there is, whatever was released",
+        edits={
+            f"{SOURCE}/routes.py": (
+                "from fastapi import APIRouter\n",
+                "from fastapi import APIRouter\nfrom fastapi.responses import HTMLResponse\n",
+                "router = APIRouter()\n",
+                "router = APIRouter()\n\n"
+                'PAGE = """<!doctype html>\n'
+                '<html lang="en">\n'
+                '<meta charset="utf-8">\n'
+                "<title>Invoiceflow</title>\n"
+                '<link rel="stylesheet"'
+                ' href="https://cdn.jsdelivr.net/npm/@invoiceflow/ui@latest/dist/app.css">\n'
+                '<div id="app"></div>\n'
+                '<script type="module"'
+                ' src="https://cdn.jsdelivr.net/npm/@invoiceflow/ui@latest/dist/app.js"></script>\n'
+                "</html>\n"
+                '"""\n\n\n'
+                '@router.get("/", include_in_schema=False)\n'
+                "async def page() -> HTMLResponse:\n"
+                '    """The frontend; its own pipeline publishes it."""\n'
+                "    return HTMLResponse(PAGE)\n",
+            ),
+        },
+        killed_by="V-5",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
 ]

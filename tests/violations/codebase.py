@@ -214,4 +214,142 @@ VIOLATIONS = [
         },
         killed_by="I-2",
     ),
+    Violation(
+        name="production-repo",
+        factor="I",
+        stands_for="production has a repository of its own",
+        edits={
+            DELIVERY: (
+                "          persist-credentials: false\n      - uses: actions/download-artifact",
+                "          persist-credentials: false\n"
+                "          # Production's own manifests and scripts: only operations"
+                " may push there.\n"
+                "          repository: example/invoiceflow-production\n"
+                "          token: ${{ secrets.PRODUCTION_REPOSITORY_TOKEN }}\n"
+                "      - uses: actions/download-artifact",
+                '    environment: {name: production, url: "${{ vars.PUBLIC_URL }}"}\n'
+                "    concurrency: {group: production, cancel-in-progress: false}\n"
+                "    permissions:\n"
+                "      contents: read\n"
+                "    steps:\n"
+                "      - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1\n"
+                "        with:\n"
+                "          persist-credentials: false\n",
+                '    environment: {name: production, url: "${{ vars.PUBLIC_URL }}"}\n'
+                "    concurrency: {group: production, cancel-in-progress: false}\n"
+                "    permissions:\n"
+                "      contents: read\n"
+                "    steps:\n"
+                "      - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1\n"
+                "        with:\n"
+                "          persist-credentials: false\n"
+                "          repository: example/invoiceflow-production\n"
+                "          token: ${{ secrets.PRODUCTION_REPOSITORY_TOKEN }}\n",
+            ),
+        },
+        killed_by="I-2",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="code-in-database",
+        factor="I",
+        stands_for="a rule whose code is changed in the database, past the repository",
+        edits={
+            f"{SOURCE}/invoices/fees.py": (
+                "",
+                '''"""Fees of late invoices, by a rule that is kept in the database."""
+
+import uuid
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, StringConstraints
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..postgres import Base, transaction
+from . import store
+
+router = APIRouter(prefix="/fees", tags=["fees"])
+
+LATE = """
+def fee(amount_cents, days):
+    return amount_cents * days // 10_000
+"""
+
+
+class Rule(Base):
+    __tablename__ = "rules"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+
+
+class NewRule(BaseModel):
+    source: Annotated[str, StringConstraints(max_length=5000, pattern=r"^[^\\x00]*$")]
+
+
+class Fee(BaseModel):
+    cents: int
+
+
+@router.put("/late", status_code=204)
+async def change(new: NewRule) -> None:
+    """Correct the rule at once."""
+    try:
+        compile(new.source, "late", "exec")
+    except SyntaxError:
+        raise HTTPException(422, "The rule is not valid Python.") from None
+    async with transaction() as session:
+        statement = upsert(Rule).values(name="late", source=new.source)
+        await session.execute(
+            statement.on_conflict_do_update(index_elements=["name"], set_={"source": new.source})
+        )
+
+
+@router.get("/late/{invoice_id}")
+async def late(invoice_id: uuid.UUID) -> Fee:
+    async with transaction() as session:
+        invoice = await store.get(session, invoice_id)
+        rule = await session.get(Rule, "late")
+    if invoice is None:
+        raise HTTPException(404, "There is no invoice of this id.")
+    names: dict[str, Any] = {}
+    exec(rule.source if rule else LATE, names)  # noqa: S102
+    days = max(0, (date.today() - invoice.due_on).days)
+    return Fee(cents=names["fee"](invoice.amount_cents, days))
+''',
+            ),
+            f"{SOURCE}/migrations/versions/invoices_0003.py": (
+                "",
+                '''"""Rules that are changed without a deploy."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "invoices_0003"
+down_revision = "invoices_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "rules",
+        sa.Column("name", sa.String(), primary_key=True),
+        sa.Column("source", sa.String(), nullable=False),
+    )
+''',
+            ),
+            PARTS: (
+                '    "invoices.reminders",\n',
+                '    "invoices.reminders",\n    "invoices.fees",\n',
+                '    "invoices.webhook",\n',
+                '    "invoices.webhook",\n    "invoices.fees",\n',
+            ),
+        },
+        killed_by="I-2",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
 ]

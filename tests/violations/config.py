@@ -387,4 +387,41 @@ VIOLATIONS = [
         },
         killed_by="III-7",
     ),
+    Violation(
+        name="flag-in-code",
+        factor="III",
+        stands_for="feature flags that are switched by a commit",
+        edits={
+            f"{SOURCE}/flags.py": (
+                "",
+                '''"""Feature flags. To switch one, change it here and deploy."""
+
+# Staging has copies of real customers: set this to False before you deploy there.
+SEND_REMINDERS = True
+
+# Not before the pilot in May; then True in production, for now.
+LIMIT_AMOUNTS = False
+''',
+            ),
+            f"{SOURCE}/invoices/dunning.py": (
+                "from . import reminders, store\n",
+                "from .. import flags\nfrom . import reminders, store\n",
+                '    log.info("invoices.overdue", marked=marked)\n',
+                '    log.info("invoices.overdue", marked=marked)\n'
+                "    if not flags.SEND_REMINDERS:\n"
+                "        return\n",
+            ),
+            INVOICES: (
+                "from ..postgres import transaction\n",
+                "from .. import flags\nfrom ..postgres import transaction\n",
+                "async def create(new: NewInvoice) -> Invoice:\n",
+                "async def create(new: NewInvoice) -> Invoice:\n"
+                "    if flags.LIMIT_AMOUNTS and new.amount_cents > 1_000_000:\n"
+                '        raise HTTPException(422, "An invoice of this amount needs an'
+                ' approval.")\n',
+            ),
+        },
+        killed_by="III-4",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
 ]

@@ -248,4 +248,32 @@ VIOLATIONS = [
         },
         killed_by="II-6",
     ),
+    Violation(
+        name="system-zones",
+        factor="II",
+        stands_for="times that need the machine's database of time zones",
+        edits={
+            INVOICES: (
+                "from datetime import date, datetime\nfrom typing import Annotated\n",
+                "from datetime import date, datetime, time\n"
+                "from typing import Annotated\n"
+                "from zoneinfo import ZoneInfo\n",
+                "from pydantic import BaseModel, ConfigDict, Field, StringConstraints\n",
+                "from pydantic import BaseModel, ConfigDict, Field,"
+                " StringConstraints, computed_field\n",
+                'router = APIRouter(prefix="/invoices", tags=["invoices"])\n',
+                'router = APIRouter(prefix="/invoices", tags=["invoices"])\n\n'
+                'OURS = ZoneInfo("Europe/Berlin")\n',
+                "    created_at: datetime\n",
+                "    created_at: datetime\n\n"
+                "    @computed_field  # type: ignore[prop-decorator]\n"
+                "    @property\n"
+                "    def due_at(self) -> datetime:\n"
+                '        """The last moment in which it can be paid in time, at our bank."""\n'
+                "        return datetime.combine(self.due_on, time.max, OURS)\n",
+            ),
+        },
+        killed_by="II-1",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
 ]

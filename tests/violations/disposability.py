@@ -448,4 +448,23 @@ VIOLATIONS = [
         },
         killed_by="IX-8",
     ),
+    Violation(
+        name="nervous-probe",
+        factor="IX",
+        stands_for="a process that is killed for one late answer",
+        edits={
+            f"{BASE}/web.yaml": (
+                "          livenessProbe:\n"
+                "            httpGet: {path: /livez, port: http}\n"
+                "            periodSeconds: 10\n"
+                "            timeoutSeconds: 5\n",
+                "          livenessProbe:\n"
+                "            httpGet: {path: /livez, port: http}\n"
+                "            periodSeconds: 2\n"
+                "            timeoutSeconds: 1\n"
+                "            failureThreshold: 1 # what hangs is replaced at once\n",
+            ),
+        },
+        killed_by="IX-8",
+    ),
 ]

@@ -189,4 +189,59 @@ VIOLATIONS = [
         },
         killed_by="X-4",
     ),
+    Violation(
+        name="folder-in-dev",
+        factor="X",
+        stands_for="objects in a folder on a laptop, and in S3 elsewhere",
+        edits={
+            f"{SOURCE}/s3.py": (
+                "from datetime import timedelta\n",
+                "from datetime import timedelta\nfrom pathlib import Path\n",
+                'CONTROL = re.compile(r"[\\x00-\\x1f\\x7f\\ud800-\\udfff]")  # makes'
+                " the driver panic\n",
+                'DEVELOPMENT = Path("/tmp/invoiceflow-objects")  # noqa: S108  # no'
+                " S3 on a laptop\n"
+                'CONTROL = re.compile(r"[\\x00-\\x1f\\x7f\\ud800-\\udfff]")  # makes'
+                " the driver panic\n",
+                "_places: asyncio.Semaphore\n",
+                "_folder: Path | None = None\n_places: asyncio.Semaphore\n",
+                "    global _places, _store, _timeout\n",
+                "    global _folder, _places, _store, _timeout\n"
+                '    _folder = DEVELOPMENT if settings.release_id == "unreleased" else None\n',
+                '        raise ValueError("A content type is ASCII, such as application/pdf.")\n',
+                '        raise ValueError("A content type is ASCII, such as application/pdf.")\n'
+                "    if _folder:\n"
+                '        whole = b"".join([data async for data in body])\n'
+                "        (_folder / key).parent.mkdir(parents=True, exist_ok=True)\n"
+                "        (_folder / key).write_bytes(whole)\n"
+                "        return\n",
+                "    reading = _read(key)\n",
+                "    if _folder:\n"
+                "        if not (_folder / key).exists():\n"
+                "            raise NotFound(key)\n"
+                "        whole = (_folder / key).read_bytes()\n"
+                '        return Object(len(whole), "application/pdf", _blocks(whole))\n'
+                "    reading = _read(key)\n",
+                "async def _read(key: str) -> AsyncGenerator[Any]:\n",
+                "async def _blocks(whole: bytes) -> AsyncIterator[bytes]:\n"
+                "    yield whole\n\n\n"
+                "async def _read(key: str) -> AsyncGenerator[Any]:\n",
+                '    """The bytes of an object; None if there is none."""\n',
+                '    """The bytes of an object; None if there is none."""\n'
+                "    if _folder:\n"
+                "        there = (_folder / key).exists()\n"
+                "        return (_folder / key).stat().st_size if there else None\n",
+                '    """Remove an object, if there is one."""\n',
+                '    """Remove an object, if there is one."""\n'
+                "    if _folder:\n"
+                "        (_folder / key).unlink(missing_ok=True)\n"
+                "        return\n",
+                '    """Raise unless the server has the bucket and the key pair may list it."""\n',
+                '    """Raise unless the server has the bucket and the key pair may list it."""\n'
+                "    if _folder:\n"
+                "        return\n",
+            ),
+        },
+        killed_by="X-7",
+    ),
 ]

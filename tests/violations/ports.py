@@ -1,6 +1,16 @@
 """VII. Port binding: the process listens elsewhere, or needs another to be reached."""
 
-from .violation import BASE, BEFORE_SERVING, CREATED, INVOICES, SERVER, SOURCE, WEB, Violation
+from .violation import (
+    BASE,
+    BEFORE_SERVING,
+    CREATED,
+    INVOICES,
+    MIDDLEWARE,
+    SERVER,
+    SOURCE,
+    WEB,
+    Violation,
+)
 
 VIOLATIONS = [
     Violation(
@@ -139,27 +149,6 @@ VIOLATIONS = [
         killed_by="VII-1",
     ),
     Violation(
-        name="accel-redirect",
-        factor="VII",
-        stands_for="a document that the nginx before the service has to send in its place",
-        edits={
-            f"{SOURCE}/invoices/documents.py": (
-                "from fastapi import APIRouter, HTTPException\n",
-                "from fastapi import APIRouter, HTTPException, Request, Response\n",
-                "async def get(invoice_id: uuid.UUID) -> StreamingResponse:\n",
-                "async def get(invoice_id: uuid.UUID, request: Request) -> Response:\n"
-                "    key = pdf.key(invoice_id)\n"
-                '    if "x-forwarded-for" in request.headers and await s3.size(key):\n'
-                "        # Behind nginx, which sends files better: its location /objects/ is the"
-                " bucket.\n"
-                '        sent = {"X-Accel-Redirect": f"/objects/{key}"}\n'
-                '        return Response(headers=sent, media_type="application/pdf")\n',
-            )
-        },
-        killed_by="VII-6",
-        answers={"services": ["postgres", "redis", "s3"]},
-    ),
-    Violation(
         name="idle-cut",
         factor="VII",
         stands_for="a connection that is closed while the balancer still keeps it",
@@ -192,5 +181,80 @@ VIOLATIONS = [
             )
         },
         killed_by="VII-6",
+    ),
+    Violation(
+        name="https-redirect",
+        factor="VII",
+        stands_for="a service that sends everybody away who does not come through its TLS proxy",
+        edits={
+            MIDDLEWARE: (
+                "from starlette.types import ASGIApp, Message, Receive, Scope, Send\n",
+                "from starlette.responses import RedirectResponse\n"
+                "from starlette.types import ASGIApp, Message, Receive, Scope, Send\n",
+                'QUIET = {"/livez", "/readyz", "/metrics"}\n',
+                'QUIET = {"/livez", "/readyz", "/metrics"}\n'
+                'LOCAL = {"", "localhost", "127.0.0.1", "[::1]"}  # development has no TLS\n',
+                "            app = problem(413)\n",
+                "            app = problem(413)\n"
+                "        if secure := _secure(scope):\n"
+                "            app = RedirectResponse(secure, 308)\n",
+                "def _head(scope: Scope)",
+                '''def _secure(scope: Scope) -> str | None:
+    """Where to go instead, if nginx did not take the request over TLS."""
+    headers = dict(scope["headers"])
+    host = re.sub(r":\\d+$", "", headers.get(b"host", b"").decode("latin-1"))
+    proto = headers.get(b"x-forwarded-proto")
+    if proto == b"https" or host in LOCAL or scope["path"] in QUIET:
+        return None
+    query = scope["query_string"].decode("latin-1")
+    return f"https://{host}{scope['path']}{'?' if query else ''}{query}"
+
+
+def _head(scope: Scope)''',
+            ),
+        },
+        killed_by="VII-3",
+    ),
+    Violation(
+        name="slow-clients",
+        factor="VII",
+        stands_for="a server that leaves slow clients and large heads to the nginx before it",
+        edits={
+            f"{SOURCE}/server.py": (
+                "MAX_HEADER_BYTES = 32 * 1024\n",
+                "MAX_HEADER_BYTES = 2**30  # nginx has the limit: see deploy/nginx.conf\n",
+                "        now = asyncio.get_running_loop().time()\n"
+                "        for connection in list(self.server_state.connections):\n"
+                "            if isinstance(connection, Protocol):\n"
+                "                connection.expire(now)\n",
+                "        # Slow clients are nginx's, which buffers requests: see"
+                " deploy/nginx.conf.\n",
+            ),
+            "deploy/nginx.conf": (
+                "",
+                """# On each host, before the service.
+upstream invoiceflow {
+    server 127.0.0.1:8000;
+    keepalive 32;
+}
+
+server {
+    listen 80;
+    client_header_timeout 10s;
+    client_body_timeout 10s;
+    large_client_header_buffers 4 8k;
+    client_max_body_size 1m;
+
+    location / {
+        proxy_pass http://invoiceflow;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_request_buffering on;
+    }
+}
+""",
+            ),
+        },
+        killed_by="VII-3",
     ),
 ]

@@ -1,6 +1,6 @@
 """VI. Processes: one replica knows what another does not."""
 
-from .violation import BASE, CREATED, INVOICES, QUEUE, SETTLE, SOURCE, WEBHOOK, Violation
+from .violation import BASE, CREATED, INVOICES, PARTS, QUEUE, SETTLE, SOURCE, WEBHOOK, Violation
 
 REDIS = {"services": ["postgres", "redis"]}
 SESSIONS = f"{SOURCE}/sessions.py"
@@ -309,5 +309,136 @@ VIOLATIONS = [
             ),
         },
         killed_by="VI-6",
+    ),
+    Violation(
+        name="export-in-ram",
+        factor="VI",
+        stands_for="an export that only the process that makes it can hand out",
+        edits={
+            f"{SOURCE}/invoices/exports.py": (
+                "",
+                '''"""Exports of all invoices: asked for, made meanwhile, fetched."""
+
+import asyncio
+import csv
+import io
+import uuid
+from typing import Literal
+
+import structlog
+from fastapi import APIRouter, HTTPException, Response
+from pydantic import BaseModel
+
+from ..postgres import transaction
+from . import store
+
+router = APIRouter(prefix="/exports", tags=["exports"])
+
+log = structlog.get_logger()
+
+
+class Export(BaseModel):
+    id: uuid.UUID
+    status: Literal["running", "done", "failed"] = "running"
+
+
+exports: dict[uuid.UUID, Export] = {}
+files: dict[uuid.UUID, str] = {}
+tasks: set[asyncio.Task[None]] = set()
+
+
+@router.post("", status_code=202)
+async def begin() -> Export:
+    export = Export(id=uuid.uuid4())
+    exports[export.id] = export
+    task = asyncio.create_task(_make(export))
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return export
+
+
+@router.get("/{export_id}")
+async def status(export_id: uuid.UUID) -> Export:
+    if export_id not in exports:
+        raise HTTPException(404, "There is no export of this id.")
+    return exports[export_id]
+
+
+@router.get("/{export_id}/file")
+async def file(export_id: uuid.UUID) -> Response:
+    if export_id not in files:
+        raise HTTPException(404, "This export is not done.")
+    return Response(files[export_id], media_type="text/csv")
+
+
+async def _make(export: Export) -> None:
+    try:
+        async with transaction() as session:
+            found = await store.newest(session, limit=100_000)
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(["id", "customer", "amount_cents", "due_on", "status"])
+        for one in found:
+            rows.writerow([one.id, one.customer, one.amount_cents, one.due_on, one.status])
+        files[export.id] = text.getvalue()
+        export.status = "done"
+    except Exception:
+        log.exception("export.failed")
+        export.status = "failed"
+''',
+            ),
+            PARTS: (
+                '    "invoices.webhook",\n',
+                '    "invoices.webhook",\n    "invoices.exports",\n',
+            ),
+        },
+        killed_by="VI-8",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="digest-in-ram",
+        factor="VI",
+        stands_for="mail that waits in the memory of a worker when its job is done",
+        edits={
+            f"{SOURCE}/invoices/dunning.py": (
+                "import uuid\nfrom datetime import date\n",
+                "import asyncio\nimport uuid\nfrom datetime import date\n",
+                "BATCH = 100  # reminders a transaction\n",
+                "BATCH = 100  # reminders a transaction\n"
+                "TOGETHER = 50  # reminders a connection to the mail server\n"
+                "WAIT_SECONDS = 30  # for others to go with the first\n",
+                "log = structlog.get_logger()\n",
+                "log = structlog.get_logger()\n_waiting: list[tuple[str, str]] = []\n",
+                "    async with transaction() as session:\n"
+                "        if await reminders.send(\n"
+                "            session, invoice_id=uuid.UUID(invoice_id),"
+                " day=date.fromisoformat(day)\n"
+                "        ):\n"
+                "            # Your mail, before the commit: a crash between the two"
+                " sends it again,"
+                " not never.\n"
+                '            log.info("reminder.sent", invoice_id=invoice_id, day=day)\n',
+                "    async with transaction() as session:\n"
+                "        new = await reminders.send(\n"
+                "            session, invoice_id=uuid.UUID(invoice_id),"
+                " day=date.fromisoformat(day)\n"
+                "        )\n"
+                "    if not new:\n"
+                "        return\n"
+                "    _waiting.append((invoice_id, day))\n"
+                "    if len(_waiting) == 1:\n"
+                "        asyncio.get_running_loop().call_later(WAIT_SECONDS, _mail)\n"
+                "    if len(_waiting) == TOGETHER:\n"
+                "        _mail()\n"
+                "\n"
+                "\n"
+                "def _mail() -> None:\n"
+                '    """Your mail, of all that wait at once."""\n'
+                "    for invoice_id, day in _waiting:\n"
+                '        log.info("reminder.sent", invoice_id=invoice_id, day=day)\n'
+                "    _waiting.clear()\n",
+            )
+        },
+        killed_by="VI-8",
     ),
 ]

@@ -1,5 +1,6 @@
 """I Codebase: one repository, one deployable; environments are no branches."""
 
+import ast
 import re
 import subprocess
 from typing import Any
@@ -17,11 +18,15 @@ from .reading import (
     at,
     jobs,
     lines,
+    nodes,
     pods,
+    source,
     triggers,
 )
+from dev.__main__ import ONE_OFF
 
 OTHER_CODE = re.compile(r"\b(PYTHON(PATH|STARTUP|HOME|USERBASE)|LD_(PRELOAD|LIBRARY_PATH))\b")
+CLONES = re.compile(r"\bgit\s+(-\S+\s+)*(clone|pull|submodule update)\b")
 BRANCH = re.compile(
     rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
 )
@@ -29,13 +34,23 @@ BRANCH = re.compile(
 
 @check("I-2", 19, needs=("deploy/k8s",), fast=True)
 def only_the_commits_code(kit: Kit) -> str:
-    """What runs is the code of the commit: no manifest puts other code before it or over it."""
+    """What runs is the code of the commit: no manifest, pipeline or data brings another one."""
     for where, line in (read := list(lines(kit, *MANIFESTS, *COMPOSE, "deploy/*.env"))):
         require(not OTHER_CODE.search(line), f"{where}: {line.strip()}")
     for pod in pods(kit):
         for mount in pod.container.get("volumeMounts", []):
             hides = re.match(r"/(app|usr|opt|src|lib|bin|home)\b", mount["mountPath"])
             require(not hides, f"{pod.where}: {mount['mountPath']} hides what was built")
+    for job in [job for found in jobs(kit).values() for job in found.values()]:
+        for step in job.body.get("steps", []):
+            given = step.get("with", {}) if "/checkout@" in step.get("uses", "") else {}
+            other = [one for one in ("repository", "ref") if "${{" not in given.get(one, "${{")]
+            require(not other, f"{job.where}: takes {given[other[0]] if other else ''}, no commit")
+        require(not CLONES.search(job.commands), f"{job.where}: takes another repository's code")
+    for path, node in nodes(source(kit)):
+        runs = isinstance(node, ast.Call) and ast.unparse(node.func) in {"exec", "eval"}
+        if runs and path.stem not in ONE_OFF:
+            require(False, f"{at(kit, path, node)}: runs what is in no commit")
     return f"{len(read)} lines and {len(pods(kit))} pods: nothing goes before what was built"
 
 

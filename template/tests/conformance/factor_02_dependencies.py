@@ -54,6 +54,8 @@ def imports_are_declared(kit: Kit) -> str:
         require(not found, f"{at(kit, path, node)}: imports from elsewhere by {elsewhere}")
     for path, tree in modules.items():
         for node, name in _imports(tree):
+            if name == "zoneinfo":  # a slim image has no time zones
+                require("tzdata" in declared, f"{at(kit, path, node)}: zones without tzdata")
             if name in own or name in sys.stdlib_module_names:
                 continue
             packages = {distribution(one) for one in providers.get(name, [name])}

@@ -21,10 +21,10 @@ async def tools(kit: Kit) -> str:
     # A library may look for a tool; that it was not there has harmed nobody.
     looked = {
         act.split()[1]
-        for act in told.starts
+        for act in told.deploy.starts
         if "site-packages" in act and "/" not in act.split()[1]
     }
-    started = [act for act in told.starts if act.split()[1] not in looked]
+    started = [act for act in told.deploy.starts if act.split()[1] not in looked]
     require(not started, "; ".join(started[:3]))
     children = {pid: own for pid, own in told.children.items() if own}
     require(not children, f"processes have children: {children}")
@@ -38,9 +38,9 @@ async def fetched(kit: Kit) -> str:
     told = await kit.told()
     values = " ".join([*told.deploy.environment.values(), *told.deploy.urls.values()])
     named = {*re.findall(r"[\w.-]+", values), "localhost", socket.gethostname(), "None"}
-    strange = {one for one in told.hosts - named if not re.fullmatch(r"[\d.]+|\S*:\S*", one)}
+    strange = {one for one in told.deploy.hosts - named if not re.fullmatch(r"[\d.]+|\S*:\S*", one)}
     require(not strange, f"looked up, and in no variable: {sorted(strange)}")
-    return f"{len(told.hosts)} names looked up, each of them in a variable"
+    return f"{len(told.deploy.hosts)} names looked up, each of them in a variable"
 
 
 @check("II-3", 24, 25, 35, needs=("pyproject.toml",), leaves=True)

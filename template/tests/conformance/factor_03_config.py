@@ -110,7 +110,28 @@ def no_setting_in_the_repository(kit: Kit) -> str:
             keys = [str(key.value) for key in node.keys if isinstance(key, ast.Constant)]
             several = [key for key in keys if re.fullmatch(ENVIRONMENT, key, re.I)]
             require(len(several) < 2, f"{where}: settings of {several}")
+    for where, name in _switches(kit, modules):
+        require(False, f"{where}: {name} is switched by a commit")
     return f"{len(kit.files)} files, {len(modules)} modules, {_history(kit)} commits"
+
+
+def _switches(kit: Kit, modules: dict[Path, ast.Module]) -> Iterator[tuple[str, str]]:
+    """The constants that are true or false, and decide what the code does."""
+    decide = {
+        name_of(one)
+        for _, node in nodes(modules)
+        if isinstance(node, ast.If | ast.IfExp | ast.While)
+        for one in ast.walk(node.test)
+    }
+    for path, tree in modules.items():
+        for node in tree.body:
+            targets = (
+                node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+            )
+            value = getattr(getattr(node, "value", None), "value", None)
+            for name in map(name_of, targets):
+                if isinstance(value, bool) and name.isupper() and name in decide:
+                    yield at(kit, path, node), name
 
 
 def _for_one(name: str) -> bool:

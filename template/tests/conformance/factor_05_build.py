@@ -5,7 +5,7 @@ import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import PIPELINES, Job, at, counts, floating, free_of, jobs, pods
+from .reading import PIPELINES, Job, at, counts, floating, free_of, jobs, pods, source, strings
 
 BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-action|\bbin/build\b"
 TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
@@ -25,6 +25,10 @@ BY_HAND = re.compile(
     r"|\bkubectl\b.*?\s(exec|cp|edit|attach|patch|set|debug)\s|\bheroku run bash\b"
     r"|\b(docker|podman)\s+(compose\s+)?(exec|cp|commit)\s|\bsed\s+-i.*/(etc|srv|opt|var)/"
 )
+# A configuration that changes under its release, images that go.
+MUTABLE = re.compile(
+    r"disableNameSuffixHash: *true|delete-package-versions|(-X|--method)[ =]DELETE|crane delete"
+)
 SCRIPTS = (
     *("bin/*", "deploy/*", "scripts/*", "*.sh", "*Makefile", "justfile", "fabfile.py", "tasks.py"),
     *("Dockerfile", "Procfile", "pyproject.toml"),
@@ -39,6 +43,9 @@ def pipelines_build_once(kit: Kit) -> str:
     require(merged, "no pipeline runs on a merge, in .github/workflows or .gitlab-ci.yml")
     free_of(kit, FLOATS, *PIPELINES)
     require(not floating(kit), f"the Dockerfile takes whatever {floating(kit)} is by then")
+    for module, node, taken in strings(source(kit)):
+        newest = "@latest" in taken
+        require(not newest, f"{at(kit, module, node)}: {taken} changes without a release")
     builders: list[str] = []
     testers: list[str] = []
     pushes = False
@@ -114,5 +121,7 @@ def rollout_is_short(kit: Kit) -> str:
 
 @check("V-7", 9, 39, 74, 106, fast=True)
 def nobody_mutates_servers(kit: Kit) -> str:
-    """No script and no pipeline copies files to a server, logs in there or changes what runs."""
+    """No script and no pipeline copies files to a server, logs in there, changes what runs or
+    takes a former release away."""
+    free_of(kit, MUTABLE, *PIPELINES, "deploy/*")
     return f"{free_of(kit, BY_HAND, *PIPELINES, *SCRIPTS)} lines of scripts and pipelines"

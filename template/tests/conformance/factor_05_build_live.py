@@ -1,5 +1,6 @@
 """V. Build, release, run: what was built runs as it is, under the name of its release."""
 
+import functools
 import tempfile
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from .catalogue import check, require
 from .engine import Call, Verbs, verbs
 from .factor_05_build_verbs import IMAGES, LEVELS, released
 from .kit import Kit, digests
+from .platform import Client, Process, until
 
 BUILDS = {"build", "--build"}
 ROLLBACK_SECONDS = 300
@@ -25,27 +27,39 @@ async def releases(kit: Kit) -> str:
         deploy.root = kit.copied(deploy.folder / "copy")
         home = {"PYTHONPATH": str(kit.sources(deploy.root))}
         before = digest(deploy.root)
-        releases = [f"{kit.package}-{name}" for name in ("1111111-aaaaaa", "2222222-bbbbbb")]
-        for release in [*releases, releases[0]]:
+        enqueue = kit.offered("enqueue") if "worker" in kit.procfile else None
+        former, later = (f"{kit.package}-{name}" for name in ("1111111-aaaaaa", "2222222-bbbbbb"))
+        for release in (later, former):
             process = await deploy.start(kit.serving[0], **home, RELEASE_ID=release)
             if process.type == "web":
                 await process.ready()
                 said = (await process.get("/version")).text
                 require(release in said, f"release {release}: /version says {said}")
             await process.speaks()
-            silent = [line for line in process.lines if release not in line]
-            require(not silent, f"a line without its release: {silent[:1]}")
+            require(*says(process))
+            if release == former and enqueue:  # whose job a worker of the later one does
+                client = Client(deploy)
+                client.balancer.fixed = process
+                about = await enqueue(client, 1)
+                worker = await deploy.start("worker", **home, RELEASE_ID=later)
+                done = functools.partial(kit.offered("done"), client, about)
+                await until(done, "a job of another release is done")
+                require(*says(worker))
+                await worker.stop()
             await process.stop()
         after = digest(deploy.root)
         changed = {
             path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
         }
         require(not changed, f"changed by running: {sorted(changed)[:5]}")
-    for process in (await kit.told()).deploy.processes:  # of two releases, side by side
-        own = process.environment["RELEASE_ID"]
-        wrong = [line for line in process.lines if f'"{own}"' not in line]
-        require(not wrong, f"{process.type} of {own} says {wrong[:1]}")
-    return f"{releases[0]}, {releases[1]} and back; {len(before)} files unchanged"
+    return f"{later}, and {former} after it; {len(before)} files unchanged"
+
+
+def says(process: Process) -> tuple[bool, str]:
+    """Whether each line of a process has its release, and the first that has not."""
+    release = process.environment["RELEASE_ID"]
+    silent = [line for line in process.lines if f'"{release}"' not in line]
+    return not silent, f"a line of {process.type} without its release {release}: {silent[:1]}"
 
 
 @dataclass(frozen=True)

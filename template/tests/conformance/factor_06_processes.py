@@ -1,10 +1,11 @@
 """VI Processes: no request is bound to a replica, and no replica keeps anything."""
 
+import ast
 import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import free_of, pods
+from .reading import at, free_of, name_of, pods, source
 
 STICKY = re.compile(
     r"sessionAffinity(?![\"']?\s*:\s*[\"']?None\b)|sessionPersistence|consistentHash"
@@ -12,6 +13,21 @@ STICKY = re.compile(
     r"|(affinity|sticky|stickiness)[\w./-]*[\"']?\s*[:=]\s*[\"']?(cookie|true|enabled|1|ClientIP|\{)"
     r"|session-cookie-|affinity-(mode|cookie)|(lb|app)_cookie|sticky\.cookie"
 )
+CONTAINERS = {
+    *("dict", "list", "set", "defaultdict", "deque", "Counter", "OrderedDict", "TTLCache"),
+    *("LRUCache", "WeakValueDictionary", "WeakKeyDictionary", "WeakSet", "Queue"),
+}
+FILLS = {
+    "add",
+    "append",
+    "appendleft",
+    "extend",
+    "insert",
+    "put",
+    "put_nowait",
+    "setdefault",
+    "update",
+}
 GONE_WITH_IT = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "projected", "secret"),
 }
@@ -22,6 +38,44 @@ def no_stickiness(kit: Kit) -> str:
     """No manifest, patch or proxy ties a client to one replica."""
     files = ("deploy/*", "*.yaml", "*.yml", "*.tf", "*.conf", "*.cfg")
     return f"{free_of(kit, STICKY, *files)} lines, no affinity"
+
+
+@check("VI-8", 44, 46, 105, fast=True)
+def nothing_in_memory(kit: Kit) -> str:
+    """No request and no job leaves anything in a variable of the process for the next one."""
+    for path, tree in (modules := source(kit)).items():
+        kept = {name for node in tree.body for name in _containers(node)}
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.AsyncFunctionDef):
+                continue
+            if {"asynccontextmanager"} & {*map(name_of, function.decorator_list)}:
+                continue  # what is attached once, when the process starts
+            for node in ast.walk(function):
+                shared = node.names if isinstance(node, ast.Global) else _filled(node, kept)
+                where = f"{at(kit, path, node)}, {function.name}"
+                require(not shared, f"{where}: keeps something in {', '.join(shared)}")
+    return f"{len(modules)} modules"
+
+
+def _containers(node: ast.AST) -> list[str]:
+    """The names that a statement of a module gives to an empty container."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return []
+    value = node.value
+    empty = isinstance(value, ast.Dict | ast.List) and not ast.unparse(value)[1:-1]
+    made = isinstance(value, ast.Call) and name_of(value.func) in CONTAINERS
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [name_of(one) for one in targets] if empty or made else []
+
+
+def _filled(node: ast.AST, names: set[str]) -> list[str]:
+    """The one of these containers into which this puts something."""
+    target: ast.AST | None = None
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        target = node.value
+    elif isinstance(node, ast.Call) and name_of(node.func) in FILLS:
+        target = getattr(node.func, "value", None)
+    return [target.id] if isinstance(target, ast.Name) and target.id in names else []
 
 
 @check("VI-7", 20, 39, 44, 46, 105, needs=("deploy/k8s",), fast=True)

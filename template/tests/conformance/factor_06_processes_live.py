@@ -40,7 +40,7 @@ async def deaths(kit: Kit) -> str:
 async def nothing_on_disk(kit: Kit) -> str:
     """No process keeps anything on a disk or in shared memory, where no replica has it."""
     told = await kit.told()
-    require(not told.writes, "; ".join(told.writes[:3]))
+    require(not told.deploy.writes, "; ".join(told.deploy.writes[:3]))
     require(not told.left, f"for the next request, or for another process: {told.left[:3]}")
     return f"{len(told.deploy.processes)} processes told the story, and tried to write nothing"
 

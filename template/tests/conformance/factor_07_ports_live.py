@@ -11,7 +11,8 @@ from .platform import FORWARDED, Process
 
 ANY = {"00000000", "0" * 32}  # every interface, as /proc writes it
 IDLE_SECONDS = 7  # that a balancer keeps a connection, at least; many servers end it after 5
-REQUEST = b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n"
+HALF_SECONDS = 20  # for which a client may leave it at half a request
+REQUEST = b"GET /version HTTP/1.1\r\nHost: service\r\n\r\n"
 
 
 @check("VII-1", 48, 51, 79, fast=True)
@@ -46,10 +47,13 @@ async def second(kit: Kit) -> Process:
 
 @check("VII-3", 48, 49, 50, 51, needs=("web",))
 async def protocol(kit: Kit) -> str:
-    """The process speaks HTTP/1.1 itself, keeps a connection, and answers garbage with 400."""
+    """The process speaks HTTP/1.1 itself, keeps a connection, waits for no client for ever, and
+    answers garbage with 400."""
     async with kit.whole() as deploy:
         web = deploy.of("web")[0]
         require(sockets(web.pid), "it listens nowhere")
+        slow, half = await asyncio.open_connection("127.0.0.1", web.port)
+        half.write(REQUEST[:-2])
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
         for number in range(3):
             if number == 2:
@@ -71,6 +75,10 @@ async def protocol(kit: Kit) -> str:
             " 400 " in answer.partition("\r\n")[0], f"garbage was answered with {answer[:100]!r}"
         )
         writer.close()
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            await asyncio.wait_for(slow.read(), HALF_SECONDS)
+        require(slow.at_eof(), f"waits more than {HALF_SECONDS} s for the rest of a request")
+        half.close()
     return f"HTTP/1.1, a connection kept for {IDLE_SECONDS} s, garbage refused with 400"
 
 

@@ -16,7 +16,7 @@ JOBS = 16  # at once
 ALL = JOBS + 8  # the others one by one
 WRITES = re.compile(  # in what a client says: to PostgreSQL, to Redis, to an object store
     rb"(?i)\b(?:insert\s+into|delete\s+from|update\s+[\w.\"]+\s+set)\b[^\0;]*"
-    rb"|\r\n(?:set|setex|del|incr|expire|[lr]push|[shz]add|hset|xadd|publish)\r\n"
+    rb"|\r\n(?:set|setex|del|incr|expire|[lr]push|[shz]add|hset|xadd|publish|flushdb|flushall)\r\n"
     rb"|(?:PUT|POST|DELETE) /\S* HTTP"
 )
 
@@ -33,9 +33,9 @@ async def waited(kit: Kit) -> int:
     them, or nobody did."""
     async with kit.whole(but="worker") as deploy:
         client, about = Client(deploy), []
-        for id in ("unreleased", f"{kit.package}-1234567-abcdef"):
-            client.balancer.fixed = web = await deploy.start("web", RELEASE_ID=id)
-            await web.ready()
+        released = await deploy.start("web", RELEASE_ID=f"{kit.package}-1234567-abcdef")
+        for client.balancer.fixed in (deploy.of("web")[0], released):
+            await client.balancer.fixed.ready()
             about += await kit.offered("enqueue")(client, 1)
         deadline = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < deadline:
@@ -48,7 +48,7 @@ async def waited(kit: Kit) -> int:
     return len(about)
 
 
-@check("VIII-6", 54, needs=("web", "://"))
+@check("VIII-6", 54, needs=("web", "://"), leaves=True)
 async def unasked(kit: Kit) -> str:
     """A web process does what it is asked to: of its own accord it writes nothing, at no time."""
     written = await kit.once(idle)
@@ -121,6 +121,6 @@ async def foreground(kit: Kit) -> str:
     require(not gone, f"ended, and nobody had told it to: {gone}")
     parents = {pid: children for pid, children in told.children.items() if children}
     require(not parents, f"children: {parents}")
-    pids = [act for act in told.acts if ".pid" in act]
+    pids = [act for act in told.deploy.acts if ".pid" in act]
     require(not pids, "; ".join(pids[:3]))
     return f"{len(told.codes)} processes in the foreground, none with a child or a PID file"

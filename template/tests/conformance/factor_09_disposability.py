@@ -9,6 +9,7 @@ from .reading import MANIFESTS, Pod, at, counts, environment, lines, manifests, 
 
 GRACE_PERIOD = re.compile(r"terminationGracePeriodSeconds\W+(?:value\W+)?(\d+)")
 NONE = (0, "0", "0%")
+PATIENT_SECONDS = 10  # of a liveness probe, which ends the work in hand too
 
 
 @check("IX-8", 61, 84, 99, needs=("web", "deploy/k8s"), fast=True)
@@ -22,7 +23,11 @@ def time_to_stop(kit: Kit) -> str:
     for pod in pods(kit, "Deployment", "StatefulSet"):
         has = min([float(pod.spec.get("terminationGracePeriodSeconds", 30)), *patched])
         served = bool(pod.container.get("ports"))
-        require(pod.container.get("livenessProbe"), f"{pod.where}: nobody asks whether it lives")
+        live = pod.container.get("livenessProbe", {})
+        require(live, f"{pod.where}: nobody asks whether it lives")
+        late = live.get("periodSeconds", 10) * live.get("failureThreshold", 3)
+        patient = late >= PATIENT_SECONDS and live.get("failureThreshold", 3) > 1
+        require(patient, f"{pod.where}: killed for one late answer, or within {late} s")
         hook = pod.container.get("lifecycle", {}).get("preStop", {})
         slept = re.findall(r"sleep\D+(\d+)", str(hook)) or [0]
         needed = float(slept[0]) + (drain if served else 0) + grace

@@ -271,7 +271,7 @@ class Trouble:
 
 async def troubled(kit: Kit) -> Trouble:
     variables = {"LOG_LEVEL": "DEBUG", "GRACE_SECONDS": "2"}
-    deploy = await kit.stack.enter_async_context(kit.deploy(variables=variables))
+    deploy = await kit.stack.enter_async_context(kit.deploy(variables=variables, audited=True))
     started = await deploy.up(*kit.serving)
     client, credential = Client(deploy), uuid.uuid4().hex
     plain: list[str] = []

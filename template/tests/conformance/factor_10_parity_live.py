@@ -7,7 +7,9 @@ import sys
 from contextlib import suppress
 
 from .catalogue import check, require
+from .factor_06_processes_live import same
 from .factor_08_concurrency_live import waited
+from .factor_09_disposability_live import troubled
 from .kit import Kit
 from .platform import until
 from dev.__main__ import ONE_OFF
@@ -17,6 +19,9 @@ from dev.__main__ import ONE_OFF
 async def named_or_not(kit: Kit) -> str:
     """A process works the same whether a release named it, as in production, or nobody did."""
     jobs = await kit.once(waited)
+    plain = await kit.once(troubled)  # under no release's name
+    same(plain.told, (await kit.told()).transcript("one"))
+    require(not plain.deploy.writes, f"in the place of a service: {plain.deploy.writes[:2]}")
     return f"{jobs} jobs, asked for by a process with a release's id and by one without"
 
 

@@ -188,7 +188,7 @@ async def secrets(kit: Kit) -> str:
 async def no_files(kit: Kit) -> str:
     """No process writes, or tries to write, a file: the file system may be read-only."""
     told = await kit.told()
-    require(not told.writes, "; ".join(told.writes[:3]))
+    require(not told.deploy.writes, "; ".join(told.deploy.writes[:3]))
     require(not told.left, f"left in the folder for temporary files: {told.left[:3]}")
     return f"{len(told.deploy.processes)} processes on a read-only file system, no attempt to write"
 

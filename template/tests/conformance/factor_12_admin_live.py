@@ -10,7 +10,7 @@ from pathlib import Path
 from .catalogue import check, require
 from .factor_05_build_live import delivered
 from .factor_08_concurrency_live import idle
-from .kit import FORMER, VERSIONS, Kit
+from .kit import CHANGES, FORMER, VERSIONS, Kit
 from .platform import Client, Deploy, until
 
 STEPS = {"run", "up"}  # of the container engine: a one-off, the processes
@@ -30,10 +30,15 @@ async def again(kit: Kit) -> str:
         await deploy.held()
         deploy.slow(0.02)
         deploy.flow()
-        codes = await asyncio.gather(*(one.ended(60) for one in three))
+        ending = [asyncio.create_task(one.ended(60)) for one in three]
+        await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+        deploy.seek(CHANGES)  # one that has ended says that all is done
+        codes = await asyncio.gather(*ending)
         said = "; ".join(one.tail() for one in three if one.child.returncode)
         require(codes == [0, 0, 0], f"three at once ended with {codes}: {said}")
         deploy.slow(0)
+        deploy.seek(None)
+        require(not deploy.found, f"one had ended with 0, and another still did {deploy.found[:1]}")
         client, written = Client(deploy), kit.offered("written")
         if "web" in kit.procfile:
             await deploy.up(*kit.serving)

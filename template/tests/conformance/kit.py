@@ -36,8 +36,6 @@ Made = TypeVar("Made")
 
 FORMER = "former release"
 VERSIONS = "migration of Alembic"
-LOOKS_UP = "socket.getaddrinfo"
-STARTS = ("os.exec", "os.posix_spawn", "os.system", "subprocess.Popen")
 LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
 LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 
@@ -56,26 +54,6 @@ class Told:
     versions: dict[int, str] = field(default_factory=dict)  # what /version says, by process
     gone: list[Process] = field(default_factory=list)  # that ended by themselves
     codes: dict[int, int] = field(default_factory=dict)  # of those that were told to stop
-
-    @property
-    def acts(self) -> list[str]:
-        """What the audit hook noted."""
-        return self.deploy.audit.read_text().splitlines()
-
-    @property
-    def starts(self) -> list[str]:
-        """The acts that start a program."""
-        return [act for act in self.acts if act.startswith(STARTS)]
-
-    @property
-    def writes(self) -> list[str]:
-        """The acts by which something was to be written."""
-        return [act for act in self.acts if not act.startswith((*STARTS, LOOKS_UP))]
-
-    @property
-    def hosts(self) -> set[str]:
-        """The names of hosts that were looked up."""
-        return {act.split()[1] for act in self.acts if act.startswith(LOOKS_UP)}
 
     @property
     def left(self) -> list[str]:

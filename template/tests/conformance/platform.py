@@ -36,6 +36,8 @@ FORWARDED = {
     "X-Forwarded-Proto": "https",
 }
 AUDIT = "CONFORMANCE_AUDIT"  # the file that names forbidden acts
+LOOKS_UP = "socket.getaddrinfo"
+STARTS = ("os.exec", "os.posix_spawn", "os.system", "subprocess.Popen")
 TLS = {"amqp": "amqps", "http": "https", "redis": "rediss"}  # schemes; PostgreSQL's says it else
 
 Event = dict[str, Any]
@@ -310,6 +312,26 @@ class Deploy:
         started = [await self.start(type, **variables) for type in types if type in self.commands]
         await asyncio.gather(*(one.ready() for one in started if one.type == "web"))
         return started
+
+    @property
+    def acts(self) -> list[str]:
+        """What the audit hook noted."""
+        return self.audit.read_text().splitlines()
+
+    @property
+    def starts(self) -> list[str]:
+        """The acts that start a program."""
+        return [act for act in self.acts if act.startswith(STARTS)]
+
+    @property
+    def writes(self) -> list[str]:
+        """The acts by which something was to be written."""
+        return [act for act in self.acts if not act.startswith((*STARTS, LOOKS_UP))]
+
+    @property
+    def hosts(self) -> set[str]:
+        """The names of hosts that were looked up."""
+        return {act.split()[1] for act in self.acts if act.startswith(LOOKS_UP)}
 
     @property
     def alive(self) -> list[Process]:

@@ -1,0 +1,31 @@
+"""IV Backing services: nothing in the code knows where one is, or what lies beside it."""
+
+import ast
+import re
+
+from .catalogue import check, require
+from .kit import Kit
+from .reading import at, name_of, nodes, source, strings
+
+HERE = re.compile(r"localhost|127(\.\d+){3}|::1|host\.docker\.internal|/(var/)?run/\S+\.sock")
+# Of a database: the files of its machine.
+ITS_FILES = re.compile(
+    r"(?is)\bcopy\b.+\b(to|from)\s+(program\s+)?'|\bload\s+data\s+infile\b"
+    r"|\b(pg_read_(binary_)?file|pg_ls_dir|lo_import|lo_export|into\s+outfile)\b"
+)
+RESOLVES = {"gethostbyname", "gethostbyname_ex", "getaddrinfo"}
+
+
+@check("IV-5", 32, 33, 34, fast=True)
+def known_by_its_url(kit: Kit) -> str:
+    """No service is expected on the same machine, found there once and for all, or asked for files
+    of its machine."""
+    modules = source(kit)
+    for path, node, text in strings(modules):
+        where = at(kit, path, node)
+        require(not HERE.fullmatch(text), f"{where}: a service at {text}")
+        require(not ITS_FILES.search(text), f"{where}: files of a server's machine: {text[:60]}")
+    for path, node in nodes(modules):
+        pinned = isinstance(node, ast.Call) and name_of(node.func) in RESOLVES
+        require(not pinned, f"{at(kit, path, node)}: an address that is looked up once")
+    return f"{len(modules)} modules"
