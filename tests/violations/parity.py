@@ -243,5 +243,6 @@ VIOLATIONS = [
             ),
         },
         killed_by="X-7",
+        answers={"services": ["postgres", "redis", "s3"]},
     ),
 ]

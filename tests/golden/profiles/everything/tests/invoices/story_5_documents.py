@@ -10,6 +10,6 @@ async def tell(client: Client) -> None:
     await client.ask(404, "GET", document)
     await client.ask(202, "POST", document)
     await client.disturb()
-    await client.until(200, document)
+    await client.until(200, document, "%PDF")
     for _ in range(3):
         await client.ask(200, "GET", document)
