@@ -15,7 +15,7 @@ TYPED = re.compile(
 )
 
 # Production's secrets on somebody's own machine.
-FETCHED = re.compile(r"\bkubectl\b[^|;&]*\bget\s+secrets?\b|\bheroku config\b(?!:set)")
+FETCHED = re.compile(r"\bkubectl\b[^|;&]*\bget\s+secrets?\b")
 # Or on a pipeline's, which is no process of the release.
 HANDED = re.compile(r"\bsecrets\.\w*(DATABASE|POSTGRES|MYSQL|REDIS|AMQP|RABBITMQ|_DB_|S3_)\w*")
 SCRIPTS = ("bin/*", "scripts/*", "*.sh", "*Makefile", "justfile")

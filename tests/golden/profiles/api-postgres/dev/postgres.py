@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from psycopg import sql
@@ -66,7 +66,7 @@ def copied(variables: Mapping[str, str], of: Mapping[str, str]) -> Iterator[dict
         owner, server = _ordinary(connection), urlsplit(url)
         connection.execute(f'create database "{name}" template "{template}" owner "{owner}"')
         password = f":{server.password}" if server.password else ""
-        place = f"{owner}{password}@{server.netloc.rpartition('@')[2]}/{name}"
+        place = f"{quote(owner, safe='')}{password}@{server.netloc.rpartition('@')[2]}/{name}"
         own = f"{server.scheme}://{place}?{server.query}".removesuffix("?")
         try:
             yield {VARIABLE: own}
@@ -76,11 +76,11 @@ def copied(variables: Mapping[str, str], of: Mapping[str, str]) -> Iterator[dict
 
 def _ordinary(connection: psycopg.Connection) -> str:
     """A role that may make databases and no more, with the same password; the user of a managed
-    service is such a one."""
+    service is such a one. Its name, too, may have to be encoded in a URL."""
     user, password = connection.info.user, connection.info.password
     if connection.info.parameter_status("is_superuser") != "on":
         return user
-    role = f"{user}_of_tests"
+    role = f"{user}@tests"
     with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
         connection.execute(
             sql.SQL("create role {} login createdb password {}").format(
