@@ -41,11 +41,13 @@ async def releases(kit: Kit) -> str:
                 client = Client(deploy)
                 client.balancer.fixed = process
                 about = await enqueue(client, 1)
-                worker = await deploy.start("worker", **home, RELEASE_ID=later)
+                bringing = [one for one in kit.serving if one not in (process.type, "clock")]
+                others = [await deploy.start(type, **home, RELEASE_ID=later) for type in bringing]
                 done = functools.partial(kit.offered("done"), client, about)
                 await until(done, "a job of another release is done")
-                require(*says(worker))
-                await worker.stop()
+                for other in others:
+                    require(*says(other))
+                    await other.stop()
             await process.stop()
         after = digest(deploy.root)
         changed = {
