@@ -224,5 +224,10 @@ def _run(*command: object, env: dict[str, str] | None = None, cwd: Path | None =
 
 
 if __name__ == "__main__":
-    with running() as variables:
-        sys.exit(subprocess.run(sys.argv[1:], env=variables).returncode)
+    if not sys.argv[1:]:
+        sys.exit("Name a command that needs a container engine: bin/engine COMMAND...")
+    try:
+        with running() as variables:
+            sys.exit(subprocess.run(sys.argv[1:], env=variables).returncode)
+    except RuntimeError as error:
+        sys.exit(str(error))
