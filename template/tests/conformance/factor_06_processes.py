@@ -18,14 +18,7 @@ CONTAINERS = {
     *("LRUCache", "WeakValueDictionary", "WeakKeyDictionary", "WeakSet", "Queue"),
 }
 FILLS = {
-    "add",
-    "append",
-    "appendleft",
-    "extend",
-    "insert",
-    "put",
-    "put_nowait",
-    "setdefault",
+    *("add", "append", "appendleft", "extend", "insert", "put", "put_nowait", "setdefault"),
     "update",
 }
 GONE_WITH_IT = {
