@@ -5,6 +5,7 @@ system, started, and ended after the command. An image that no registry gives is
 packages under its name: a stand-in, whose size and seconds are not those of the public one.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -86,9 +87,11 @@ def _answers(environment: dict[str, str]) -> bool:
 @contextmanager
 def _started() -> Iterator[dict[str, str]]:
     programs = CACHE / ENGINE[0]
-    if not programs.exists():
-        _unpack(programs)
-    with TemporaryDirectory(prefix="engine-") as folder:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock, TemporaryDirectory(prefix="engine-") as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second engine would take the first one's containers
+        if not programs.exists():
+            _unpack(programs)
         socket = f"unix://{folder}/docker.sock"
         plugins = programs / "usr/libexec/docker/cli-plugins"
         (Path(folder) / "config.json").write_text(f'{{"cliPluginsExtraDirs": ["{plugins}"]}}')

@@ -44,7 +44,7 @@ def only_the_commits_code(kit: Kit) -> str:
     for job in [job for found in jobs(kit).values() for job in found.values()]:
         for step in job.body.get("steps", []):
             given = step.get("with", {}) if "/checkout@" in step.get("uses", "") else {}
-            other = [one for one in ("repository", "ref") if "${{" not in given.get(one, "${{")]
+            other = [one for one in ("repository", "ref") if str(given.get(one, "$"))[0] != "$"]
             require(not other, f"{job.where}: takes {given[other[0]] if other else ''}, no commit")
         require(not CLONES.search(job.commands), f"{job.where}: takes another repository's code")
     for path, node in nodes(source(kit)):
