@@ -16,7 +16,7 @@ from conftest import tool
 from render import Generate
 from test_boot import SETS
 
-# One process: there is one engine, and a set is built once.
+# One process builds; where groups go unheeded, a lock lets one engine run at a time.
 pytestmark = pytest.mark.xdist_group("image")
 
 # What one more line makes of the image, and what is then said of it.
