@@ -1,6 +1,7 @@
 """The rules of this repository that a reader relies on: docs/decisions says why."""
 
 import re
+import subprocess
 import time
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -248,3 +249,10 @@ def test_git_sees_every_file_of_the_template() -> None:
 def test_no_host_of_a_package_registry_is_named(hosts: list[str]) -> None:
     files = {path: (ROOT / path).read_bytes().decode(errors="replace") for path in tracked()}
     assert {path for path, text in files.items() for host in hosts if host in text} == set()
+
+
+def test_a_benchmark_that_is_not_there_is_named() -> None:
+    """And so every benchmark can be imported as bin/bench does it."""
+    done = subprocess.run(["bin/bench", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("There is no benchmark nothing: name some of")

@@ -32,7 +32,7 @@ BRANCH = re.compile(
 )
 
 
-@check("I-2", 19, needs=("deploy/k8s",), fast=True)
+@check("I-2", 19, fast=True)
 def only_the_commits_code(kit: Kit) -> str:
     """What runs is the code of the commit: no manifest, pipeline or data brings another one."""
     for where, line in (read := list(lines(kit, *MANIFESTS, *COMPOSE, "deploy/*.env"))):

@@ -10,7 +10,7 @@ from pathlib import Path
 from .catalogue import check, require
 from .factor_05_build_live import delivered
 from .factor_08_concurrency_live import idle
-from .kit import CHANGES, FORMER, VERSIONS, Kit
+from .kit import CHANGES, FORMER, MIGRATION, Kit
 from .platform import Client, Deploy, until
 
 STEPS = {"run", "up"}  # of the container engine: a one-off, the processes
@@ -75,12 +75,12 @@ def downgrade() -> None:
 """
 
 
-@check("XII-10", 72, 109, 118, needs=("release", VERSIONS))
+@check("XII-10", 72, 109, 118, needs=("release", MIGRATION))
 async def next_one(kit: Kit) -> str:
     """A release migrates a database that is in use: a migration that is new here is applied."""
     async with kit.deploy() as deploy:
         deploy.root = copy = kit.copied(deploy.folder / "copy")
-        paths = [copy / path.relative_to(kit.root) for path in kit.versions]
+        paths = [copy / path.relative_to(kit.root) for path in kit.migrations]
         texts = [path.read_text() for path in paths]
         known = [re.search(r"(?m)^revision\b[^=\n]*=\s*[\"']([^\"']+)", text) for text in texts]
         former = re.findall(r"(?m)^down_revision\b.*", "\n".join(texts))

@@ -35,7 +35,7 @@ CHANGES = re.compile(  # of a schema
 Made = TypeVar("Made")
 
 FORMER = "former release"
-VERSIONS = "migration of Alembic"
+MIGRATION = "migration of Alembic"
 LISTENS = "00010000"  # the flag of a listening socket in /proc/net/unix
 LISTENS_TCP, CONNECTED = "0A", "01"  # the states of one in /proc/net/tcp
 
@@ -128,7 +128,7 @@ class Kit:
         }
 
     @functools.cached_property
-    def versions(self) -> list[Path]:
+    def migrations(self) -> list[Path]:
         """The migrations of Alembic."""
         return [one for one in self.matching("*/versions/*.py") if one.stem != "__init__"]
 
@@ -149,8 +149,8 @@ class Kit:
             return bool(self.urls)
         if name == FORMER:
             return bool(self.former)
-        if name == VERSIONS:
-            return bool(self.versions)
+        if name == MIGRATION:
+            return bool(self.migrations)
         if name.startswith("story."):
             return self.offered(name[6:]) is not None
         known = name in self.procfile or name in self.example
