@@ -1,5 +1,6 @@
 """The rules of this repository that a reader relies on: docs/decisions says why."""
 
+import os
 import re
 import subprocess
 import time
@@ -256,3 +257,9 @@ def test_a_benchmark_that_is_not_there_is_named() -> None:
     done = subprocess.run(["bin/bench", "nothing"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("There is no benchmark nothing: name some of")
+
+
+@every_set
+def test_a_group_of_tests_stays_together(request: pytest.FixtureRequest) -> None:
+    """Or each of pytest's processes renders every set: pytest-xdist finds the group in the id."""
+    assert request.node.nodeid.endswith("@all") == ("PYTEST_XDIST_WORKER" in os.environ)
