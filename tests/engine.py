@@ -142,7 +142,9 @@ def _provide(name: str, environment: dict[str, str]) -> None:
                 said = []
             case "python":
                 python = f"python{version[0]}.{version[1]}"
-                _bootstrap(tar, python, hook=f'ln -s {python} "$1/usr/bin/python"')
+                # As in the public image, Python's own modules are not compiled yet.
+                plain = 'find "$1/usr/lib" -name __pycache__ -prune -exec rm -r {} +'
+                _bootstrap(tar, python, hook=f'ln -s {python} "$1/usr/bin/python"; {plain}')
                 said = ['CMD ["python"]']
             case "postgres":
                 (folder / "start").write_text(POSTGRES)

@@ -28,6 +28,7 @@ BROKEN = {
     "USER 0\nRUN touch /usr/local/bin/uv": "/usr/local/bin/uv should not exist",
     "USER 0\nRUN mkdir /src": "/src should not exist",
     "USER 0\nRUN chown 10001 /app/lib\nUSER 10001:10001": "nothing of the service can be written",
+    "USER 0\nRUN rm $(python -c 'import argparse; print(argparse.__cached__)')": "is compiled",
     "USER 0\nRUN rm lib/python*/site-packages/invoiceflow/__main__.py": "each argument is",
 }
 
