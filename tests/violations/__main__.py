@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         return alarmed(given.alarms)
     wanted = [one for one in ALL.values() if not chosen or {one.name, one.factor} & {*chosen}]
     wanted = [one for one in wanted if one.name not in IMAGE or given.image or one.name in chosen]
-    with ExitStack() as stack:
+    with judge.alone(), ExitStack() as stack:
         services = {
             repr(answers): stack.enter_context(judge.serving(judge.prepare(answers)))
             for answers in {repr(one.answers): one.answers for one in wanted}.values()
@@ -83,7 +83,7 @@ def alarmed(runs: int) -> int:
     """Run the whole kit on good services, one after the other, with a busy loop on each core."""
     flavors: dict[str, dict[str, object]] = {"both": {}}
     flavors |= {name: answers for name, (answers, _) in FLAVORS.items()}
-    with ExitStack() as stack:
+    with judge.alone(), ExitStack() as stack:
         services = {
             name: stack.enter_context(judge.serving(judge.prepare(answers)))
             for name, answers in flavors.items()
