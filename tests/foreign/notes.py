@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 NOTES = "notes"
+SLOTS = threading.Semaphore(10)  # connections at once
+SECONDS = 7  # that a request waits for an answer
 
 
 def log(level: str, event: str, **fields: object) -> None:
@@ -27,17 +29,28 @@ def log(level: str, event: str, **fields: object) -> None:
 
 
 def redis(*words: str) -> object:
-    """One command on a connection of its own, under a deadline; raises OSError."""
+    """One command, under a deadline; raises OSError."""
+    if not SLOTS.acquire(timeout=SECONDS / 2):
+        raise OSError("too many requests at once")
+    try:
+        return command(words)
+    finally:
+        SLOTS.release()
+
+
+def command(words: tuple[str, ...]) -> object:
+    """On a connection of its own."""
     at = urlsplit(os.environ["REDIS_URL"])
-    with socket.create_connection((at.hostname, at.port or 6379), timeout=8) as connection:
+    where = (at.hostname, at.port or 6379)
+    with socket.create_connection(where, timeout=SECONDS) as connection:
         if at.scheme == "rediss":
             connection = ssl.create_default_context().wrap_socket(
                 connection, server_hostname=at.hostname
             )
         lines = connection.makefile("rwb")
-        for command in (["SELECT", at.path.strip("/") or "0"], [*words]):
-            lines.write(b"*%d\r\n" % len(command))
-            for word in command:
+        for said in (["SELECT", at.path.strip("/") or "0"], words):
+            lines.write(b"*%d\r\n" % len(said))
+            for word in said:
                 lines.write(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()))
         lines.flush()
         answer(lines)

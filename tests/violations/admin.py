@@ -449,4 +449,92 @@ print(f"{deleted} reminders are gone.")
         },
         killed_by="XII-8",
     ),
+    Violation(
+        name="schema-synchronised",
+        factor="XII",
+        stands_for="a release that makes the tables what the models say, without a migration",
+        edits={
+            RELEASE: (
+                "from alembic import command\nfrom alembic.config import Config\n",
+                "from alembic import command\nfrom alembic.autogenerate import produce_migrations\n"
+                "from alembic.config import Config\nfrom alembic.operations import Operations\n"
+                "from alembic.operations.ops import MigrateOperation, OpContainer\n",
+                "from . import postgres\n",
+                "from . import parts, postgres, resources\n",
+                '            command.upgrade(config, "heads")\n',
+                '            command.upgrade(config, "heads")\n'
+                "            _synchronise(connection)\n",
+                "def _revisions(connection: Connection) -> list[str]:\n",
+                '''def _synchronise(connection: Connection) -> None:
+    """Make the tables what the models say: a new column needs no migration."""
+    resources.load(parts.TABLES)
+    context = MigrationContext.configure(connection, opts={"include_object": _ours})
+    operations = Operations(context)
+    found = produce_migrations(context, postgres.Base.metadata)
+    waiting: list[MigrateOperation] = list(found.upgrade_ops_list)
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, OpContainer):
+            waiting[:0] = one.ops
+        else:
+            operations.invoke(one)
+    connection.commit()
+
+
+def _ours(_: object, name: str | None, kind: str, __: bool, ___: object) -> bool:
+    return not (kind == "table" and str(name).startswith(("procrastinate_", "outbox")))
+
+
+def _revisions(connection: Connection) -> list[str]:
+''',
+            ),
+            f"{SOURCE}/invoices/store.py": (
+                '    status: Mapped[Status] = mapped_column(String, server_default="open")\n',
+                '    status: Mapped[Status] = mapped_column(String, server_default="open")\n'
+                "    reference: Mapped[str | None]\n",
+                "    session: AsyncSession, *, customer: str, amount_cents: int, due_on: date\n"
+                ") -> Invoice:\n"
+                '    values = {"customer": customer, "amount_cents": amount_cents,'
+                ' "due_on": due_on}\n',
+                "    session: AsyncSession,\n"
+                "    *,\n"
+                "    customer: str,\n"
+                "    amount_cents: int,\n"
+                "    due_on: date,\n"
+                "    reference: str | None = None,\n"
+                ") -> Invoice:\n"
+                '    values = {"customer": customer, "amount_cents": amount_cents,'
+                ' "due_on": due_on}\n'
+                '    values["reference"] = reference\n',
+            ),
+            INVOICES: (
+                "    due_on: date\n",
+                "    due_on: date\n"
+                "    reference: Annotated[str | None, Field(max_length=100,"
+                ' pattern=r"^[^\\x00]*$")]'
+                " = None\n",
+            ),
+        },
+        killed_by="XII-10",
+    ),
+    Violation(
+        name="stamps-what-failed",
+        factor="XII",
+        stands_for="a migration that fails, and is noted as done",
+        edits={
+            RELEASE: (
+                "from sqlalchemy.exc import OperationalError\n",
+                "from sqlalchemy.exc import OperationalError, ProgrammingError\n",
+                '            command.upgrade(config, "heads")\n',
+                "            try:\n"
+                '                command.upgrade(config, "heads")\n'
+                "            except ProgrammingError as error:\n"
+                "                # The tables are from before there were migrations.\n"
+                "                connection.rollback()\n"
+                '                log.warning("release.stamped", reason=str(error.orig).strip())\n'
+                '                command.stamp(config, "heads")\n',
+            ),
+        },
+        killed_by="XII-10",
+    ),
 ]

@@ -338,4 +338,102 @@ def _send(message: EmailMessage) -> None:
         },
         killed_by="IV-5",
     ),
+    Violation(
+        name="replica-by-name",
+        factor="IV",
+        stands_for="a database whose address the code makes of another's",
+        edits={
+            POSTGRES: (
+                "from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker,"
+                " create_async_engine\n",
+                "from sqlalchemy.ext.asyncio import (\n"
+                "    AsyncEngine,\n"
+                "    AsyncSession,\n"
+                "    async_sessionmaker,\n"
+                "    create_async_engine,\n"
+                ")\n",
+                "_sessions = async_sessionmaker[AsyncSession](expire_on_commit=False)\n",
+                "_sessions = async_sessionmaker[AsyncSession](expire_on_commit=False)\n"
+                "_readers = async_sessionmaker[AsyncSession](expire_on_commit=False)\n",
+                "    engine = create_async_engine(\n"
+                "        address(settings),\n"
+                "        # None: safe behind PgBouncer, whose connections change"
+                " between transactions.\n"
+                "        connect_args=KEEPALIVE\n"
+                '        | {"async_creator_fn": Connection.connect, "prepare_threshold": None},\n'
+                "        max_overflow=0,\n"
+                "        pool_size=settings.database_pool_size,\n"
+                "        pool_timeout=_timeout,\n"
+                "    )\n"
+                "    _sessions.configure(bind=engine)\n",
+                "\n"
+                "    def pool(url: URL) -> AsyncEngine:\n"
+                "        return create_async_engine(\n"
+                "            url,\n"
+                "            # None: safe behind PgBouncer, whose connections change"
+                " between transactions.\n"
+                "            connect_args=KEEPALIVE\n"
+                '            | {"async_creator_fn": Connection.connect,'
+                ' "prepare_threshold": None},\n'
+                "            max_overflow=0,\n"
+                "            pool_size=settings.database_pool_size,\n"
+                "            pool_timeout=_timeout,\n"
+                "        )\n"
+                "\n"
+                "    primary = address(settings)\n"
+                "    # The operator calls the primary NAME-rw and the replicas NAME-ro.\n"
+                '    replica = primary.set(host=(primary.host or "").replace("-rw",'
+                ' "-ro") or None)\n'
+                "    engine = pool(primary)\n"
+                "    reader = pool(replica) if replica != primary else engine\n"
+                "    _sessions.configure(bind=engine)\n"
+                "    _readers.configure(bind=reader)\n",
+                "        await engine.dispose()\n",
+                "        await engine.dispose()\n        await reader.dispose()\n",
+                "async def transaction() -> AsyncIterator[AsyncSession]:\n"
+                '    """A transaction: commits at the end, rolls back on an error.\n',
+                "async def transaction(*, reading: bool = False) -> AsyncIterator[AsyncSession]:\n"
+                '    """A transaction: commits at the end, rolls back on an error; to'
+                " read, on a replica.\n",
+                "    try:\n"
+                "        async with asyncio.timeout(_timeout) as deadline,"
+                " _sessions.begin() as session:\n",
+                "    sessions = _readers if reading else _sessions\n"
+                "    try:\n"
+                "        async with asyncio.timeout(_timeout) as deadline,"
+                " sessions.begin() as session:\n",
+            ),
+            INVOICES: (
+                "    async with transaction() as session:\n"
+                "        return [Invoice.model_validate(one) for one in",
+                "    async with transaction(reading=True) as session:\n"
+                "        return [Invoice.model_validate(one) for one in",
+                "    async with transaction() as session:\n"
+                "        invoice = await store.get(session, invoice_id)\n",
+                "    async with transaction(reading=True) as session:\n"
+                "        invoice = await store.get(session, invoice_id)\n",
+            ),
+        },
+        killed_by="IV-5",
+    ),
+    Violation(
+        name="no-pool",
+        factor="IV",
+        stands_for="a web process that opens as many connections as it has requests",
+        edits={
+            POSTGRES: (
+                "from sqlalchemy import URL, make_url, text\n",
+                "from sqlalchemy import URL, NullPool, make_url, text\n",
+                '    """Make the pool; a connection is opened when the first'
+                ' transaction needs it."""\n',
+                '    """A connection of its own for each transaction: none can be'
+                ' left over from another."""\n',
+                "        max_overflow=0,\n"
+                "        pool_size=settings.database_pool_size,\n"
+                "        pool_timeout=_timeout,\n",
+                "        poolclass=NullPool,\n",
+            ),
+        },
+        killed_by="IV-4",
+    ),
 ]

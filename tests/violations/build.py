@@ -9,6 +9,7 @@ from .violation import (
     LOGS,
     MIDDLEWARE,
     PIPELINE,
+    POSTGRES,
     SOURCE,
     WEB,
     Violation,
@@ -349,5 +350,80 @@ jobs:
         },
         killed_by="V-5",
         answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="exact-schema",
+        factor="V",
+        stands_for="a former release that does not run any more once a newer one has migrated",
+        edits={
+            POSTGRES: (
+                '    """Raise unless PostgreSQL answers and its schema is at least as'
+                ' new as this release."""\n'
+                "    heads, older = _revisions()\n",
+                '    """Raise unless PostgreSQL answers and its schema is this release\'s."""\n'
+                "    heads, _ = _revisions()\n",
+                "    # A revision that this release does not know is a newer"
+                " release's: a rollback runs on it.\n"
+                "    if not released or applied & older or len(applied) < len(heads):\n"
+                '        raise RuntimeError("the schema is older than this release:'
+                ' run the release process")\n',
+                "    if applied != heads:\n"
+                "        raise RuntimeError(\"the schema is not this release's: run"
+                ' the release process")\n',
+            ),
+        },
+        killed_by="V-10",
+    ),
+    Violation(
+        name="rollback-undocumented",
+        factor="V",
+        stands_for="a runbook that knows no way back but a new release",
+        edits={
+            "docs/runbook.md": (
+                "## Go back, in less than five minutes\n"
+                "\n"
+                "```\n"
+                "bin/rollback production            # to the release before the one that runs\n"
+                "bin/rollback production --list     # what ran here, the latest first\n"
+                "bin/rollback production RELEASE    # to any of these\n"
+                "```\n"
+                "\n"
+                "The former processes start from their own image with their own"
+                " configuration, are waited for and\n"
+                "asked by `bin/smoke`; then the others stop. The last line says how"
+                " many seconds it took. Nothing\n"
+                "is built, and no migration runs: each migration must leave the"
+                " release before it working, and a\n"
+                "change that cannot is spread over two releases. `--dry-run` prints"
+                " every command and does nothing.\n"
+                "\n"
+                "If the machine that released is gone: `bin/release` and `bin/deploy`"
+                " with the former commit's image\n"
+                "and the environment's file make the same release elsewhere.\n",
+                "## When a release is bad\n"
+                "\n"
+                "Revert the commit on `main`, have the revert reviewed, and merge it:"
+                " the pipeline tests, builds and\n"
+                "delivers it like any other change. Tell support that it takes about"
+                " half an hour.\n",
+                "| `bin/rollback ENVIRONMENT [RELEASE]` | the same without the"
+                " migration | what has not run there |\n",
+                "",
+            ),
+            "README.md": (
+                "bin/rollback staging                                       # the one"
+                " before, without a migration\n",
+                "",
+                "`docs/runbook.md` says how to go back in a minute, what a release\n"
+                "is made of, and where all of it is kept.",
+                "`docs/runbook.md` says what a release\nis made of, and where all of it is kept.",
+            ),
+            f"{DEPLOY}/k8s/README.md": (
+                "release. Back to an earlier release: its folder, without the"
+                " migration. Migrations only go forward,\n",
+                "release. Migrations only go forward,\n",
+            ),
+        },
+        killed_by="V-11",
     ),
 ]

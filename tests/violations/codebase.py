@@ -2,8 +2,11 @@
 
 from .violation import (
     BASE,
+    CREATED,
     DELIVERY,
+    DEPLOY,
     HEALTH,
+    INVOICES,
     LOGS,
     MAIN,
     PARTS,
@@ -351,5 +354,74 @@ def upgrade() -> None:
         },
         killed_by="I-2",
         answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="ignored-module",
+        factor="I",
+        stands_for="a module that .gitignore keeps out of every commit",
+        edits={
+            ".gitignore": (
+                "",
+                "\n# Python: what builds leave behind.\n"
+                "build/\ndevelop-eggs/\neggs/\nlib/\nlib64/\nsdist/\nvar/\nwheels/\n*.egg-info/\n",
+            ),
+            f"{SOURCE}/lib/__init__.py": ("", '"""Small helpers."""\n'),
+            f"{SOURCE}/lib/text.py": (
+                "",
+                '"""Text as people type it."""\n'
+                "\n"
+                "\n"
+                "def tidy(text: str) -> str:\n"
+                '    """Without the spaces that copying leaves at the ends of a name."""\n'
+                "    return text.strip() or text\n",
+            ),
+            INVOICES: (
+                "from ..postgres import transaction\n",
+                "from ..lib import text\nfrom ..postgres import transaction\n",
+                CREATED,
+                '        values = new.model_dump() | {"customer": text.tidy(new.customer)}\n'
+                "        return Invoice.model_validate(await store.create(session, **values))\n",
+            ),
+        },
+        killed_by="I-2",
+    ),
+    Violation(
+        name="worker-image",
+        factor="I",
+        stands_for="workers that have an image of their own, of another commit than web's",
+        edits={
+            f"{BASE}/kustomization.yaml": (
+                "    newName: ghcr.io/example/invoiceflow\n",
+                "    newName: ghcr.io/example/invoiceflow\n"
+                "  - name: worker\n"
+                "    newName: ghcr.io/example/invoiceflow-worker\n"
+                "    digest:"
+                " sha256:4be1a2a1d6b3a0c7f3f4f0a9f1b1d5f0c2f6d6c8a3b9e7d5c1f0e2d4b6a8c0e2\n",
+            ),
+            f"{BASE}/worker.yaml": ("          image: service\n", "          image: worker\n"),
+            f"{DEPLOY}/kubernetes.py": (
+                "        if not named or used != {image}:\n",
+                "        if not named or image not in used:\n",
+            ),
+        },
+        killed_by="I-3",
+    ),
+    Violation(
+        name="commit-of-the-runner",
+        factor="I",
+        stands_for="an image of a commit that was made in the pipeline and is gone with it",
+        edits={
+            DELIVERY: (
+                "      - id: build\n        run: |\n",
+                "      # The version by date that support asks for.\n"
+                "      - run: |\n"
+                '          printf \'\\n__version__ = "%s"\\n\' "$(date +%Y.%m.%d)"'
+                " >> src/invoiceflow/__init__.py\n"
+                "          git -c user.name=ci -c user.email=ci@example.com commit"
+                " --all --message 'Version of today'\n"
+                "      - id: build\n        run: |\n",
+            ),
+        },
+        killed_by="I-2",
     ),
 ]

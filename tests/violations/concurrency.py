@@ -308,4 +308,16 @@ VIOLATIONS = [
         },
         killed_by="VIII-4",
     ),
+    Violation(
+        name="replicas-beside-autoscaler",
+        factor="VIII",
+        stands_for="a deploy that takes back the processes that the load has called for",
+        edits={
+            f"{BASE}/web.yaml": (
+                "  # No number of replicas: the autoscaler below has it.\n",
+                "  replicas: 2\n",
+            ),
+        },
+        killed_by="VIII-4",
+    ),
 ]

@@ -424,4 +424,59 @@ LIMIT_AMOUNTS = False
         killed_by="III-4",
         answers={"services": ["postgres", "redis", "s3"]},
     ),
+    Violation(
+        name="admin-of-everybody",
+        factor="III",
+        stands_for="an account whose password is in git, in every environment",
+        edits={
+            f"{VERSIONS}/invoices_0003.py": (
+                "",
+                '"""The first account, so that somebody can log in."""\n'
+                "\n"
+                "import sqlalchemy as sa\n"
+                "from alembic import op\n"
+                "\n"
+                'revision = "invoices_0003"\n'
+                'down_revision = "invoices_0002"\n'
+                "branch_labels = None\n"
+                "depends_on = None\n"
+                "\n"
+                '# "invoiceflow-admin": change it after the first login.\n'
+                "HASH = (\n"
+                '    "scrypt$16384$8$5$5f1c0a9be2d74c3388e06a41b7d29f60"\n'
+                '    "$6f714ef2746bfe6af5dc4b248f6d4af597e2fc70713912c739dbbe39a8c5e06e"\n'
+                '    "b79c1bc695334b82a722335d9ebb7da99a5c68149609331217a4731af4588827"\n'
+                ")\n"
+                "\n"
+                "\n"
+                "def upgrade() -> None:\n"
+                '    columns = (sa.column(name, sa.String()) for name in ("email",'
+                ' "password_hash"))\n'
+                '    first = {"email": "admin@invoiceflow.example", "password_hash": HASH}\n'
+                '    op.bulk_insert(sa.table("accounts", *columns), [first])\n',
+            ),
+        },
+        killed_by="III-4",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="password-in-runbook",
+        factor="III",
+        stands_for="production's password in the runbook",
+        edits={
+            "docs/runbook.md": (
+                "<!-- Yours below this line. -->",
+                "<!-- Yours below this line. -->\n"
+                "\n"
+                "## When customers ask for their money\n"
+                "\n"
+                "Look whether the payment has arrived, from the jump host:\n"
+                "\n"
+                "```\n"
+                "psql postgresql://invoiceflow:vK7mWq2ZtR9xHs4B@db-1.prod.invoiceflow.io/invoiceflow\n"
+                "```\n",
+            ),
+        },
+        killed_by="III-4",
+    ),
 ]

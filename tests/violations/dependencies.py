@@ -3,6 +3,7 @@
 from .violation import (
     BEFORE_SERVING,
     CREATED,
+    DEPLOY,
     INVOICES,
     MAIN,
     PARTS,
@@ -275,5 +276,71 @@ VIOLATIONS = [
         },
         killed_by="II-1",
         answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="system-font",
+        factor="II",
+        stands_for="a font that has to be on the machine",
+        edits={
+            f"{SOURCE}/invoices/pdf.py": (
+                "from collections.abc import AsyncIterator\n",
+                "from collections.abc import AsyncIterator\nfrom functools import cache\n"
+                "from pathlib import Path\n",
+                "COLUMNS = 70  # of text on a page\n",
+                "COLUMNS = 60  # of text on a page\n"
+                'FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf")\n'
+                "WIDTH = 602  # of each of its letters\n",
+                '    """A PDF of one A4 page; its font is every reader\'s own, and'
+                ' shows western letters only."""\n',
+                '    """A PDF of one A4 page, with its font in it: the same on every'
+                ' screen and printer."""\n',
+                '        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica'
+                ' /Encoding /WinAnsiEncoding >>",\n',
+                "        *font(),\n",
+                "async def _whole(",
+                "@cache\n"
+                "def font() -> list[bytes]:\n"
+                '    """Objects 5 to 7: the font, what is said of it, and its file."""\n'
+                "    file = FONT.read_bytes()\n"
+                '    widths = b" ".join([b"%d" % WIDTH] * (256 - 32))\n'
+                "    return [\n"
+                '        b"<< /Type /Font /Subtype /TrueType /BaseFont'
+                ' /DejaVuSansMono /FirstChar 32"\n'
+                '        b" /LastChar 255 /Widths [%s] /Encoding /WinAnsiEncoding'
+                ' /FontDescriptor 6 0 R >>" % widths,\n'
+                '        b"<< /Type /FontDescriptor /FontName /DejaVuSansMono /Flags 33"\n'
+                '        b" /FontBBox [-558 -375 718 1042] /ItalicAngle 0 /Ascent 928'
+                ' /Descent -236"\n'
+                '        b" /CapHeight 729 /StemV 80 /FontFile2 7 0 R >>",\n'
+                '        b"<< /Length %d /Length1 %d >>\\nstream\\n%s\\nendstream" %'
+                " (len(file), len(file), file),\n"
+                "    ]\n"
+                "\n"
+                "\n"
+                "async def _whole(",
+            ),
+        },
+        killed_by="II-7",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="yaml-of-the-runner",
+        factor="II",
+        stands_for="a deploy that leans on a package of the system's Python",
+        edits={
+            f"{DEPLOY}/kubernetes.py": (
+                "from typing import Any\n\nfrom . import project, smoke\n",
+                "from typing import Any\n\nimport yaml\n\nfrom . import project, smoke\n",
+                "        maps = [one.text for one in"
+                ' _manifests(self.rendered_overlay) if one.kind == "ConfigMap"]\n'
+                '        return {name for text in maps for name in re.findall(r"^ '
+                ' ([A-Z][A-Z0-9_]*): ", text, re.M)}\n',
+                "        found = yaml.safe_load_all(self.rendered_overlay)\n"
+                '        maps = [one.get("data") or {} for one in found if one and'
+                ' one["kind"] == "ConfigMap"]\n'
+                "        return {name for data in maps for name in data}\n",
+            ),
+        },
+        killed_by="II-1",
     ),
 ]

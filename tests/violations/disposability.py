@@ -6,6 +6,7 @@ from .violation import (
     CREATED,
     INVOICES,
     MAIN,
+    POSTGRES,
     QUEUE,
     SERVER,
     SETTLE,
@@ -466,5 +467,74 @@ VIOLATIONS = [
             ),
         },
         killed_by="IX-8",
+    ),
+    Violation(
+        name="stopsignal-quit",
+        factor="IX",
+        stands_for="an image that is stopped by nginx's signal, which the service does not know",
+        edits={
+            "Dockerfile": (
+                "STOPSIGNAL SIGTERM\n",
+                "# Graceful, as for nginx and php-fpm; SIGTERM would be the fast shutdown.\n"
+                "STOPSIGNAL SIGQUIT\n",
+            ),
+        },
+        killed_by="IX-8",
+    ),
+    Violation(
+        name="trips-over-crash",
+        factor="IX",
+        stands_for="a worker that does not start again where one was killed",
+        edits={
+            f"{SOURCE}/heartbeat.py": (
+                "    beat = asyncio.create_task(_beat(Path(settings.heartbeat_file)))\n"
+                "    try:\n        yield\n    finally:\n        beat.cancel()\n",
+                "    file = Path(settings.heartbeat_file)\n"
+                "    if file.name:\n"
+                "        # A file that two of them touch would say nothing about either.\n"
+                "        file.touch(exist_ok=False)  # noqa: ASYNC240\n"
+                "    beat = asyncio.create_task(_beat(file))\n"
+                "    try:\n        yield\n    finally:\n        beat.cancel()\n"
+                "        if file.name:\n"
+                "            file.unlink(missing_ok=True)  # noqa: ASYNC240\n",
+            ),
+        },
+        killed_by="IX-4",
+    ),
+    Violation(
+        name="lets-go-first",
+        factor="IX",
+        stands_for="a process that closes its connections before its last requests are done",
+        edits={
+            POSTGRES: (
+                "from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, "
+                "create_async_engine\n",
+                "from sqlalchemy.ext.asyncio import (\n    AsyncEngine,\n    AsyncSession,\n"
+                "    async_sessionmaker,\n    create_async_engine,\n)\n",
+                "_timeout = 5.0\n",
+                "_timeout = 5.0\n_engine: AsyncEngine | None = None\n",
+                "    global _timeout\n",
+                "    global _engine, _timeout\n",
+                "    _sessions.configure(bind=engine)\n    try:\n        yield\n    finally:\n"
+                "        await engine.dispose()\n",
+                "    _engine = engine\n"
+                "    _sessions.configure(bind=engine)\n    try:\n        yield\n    finally:\n"
+                "        await engine.dispose()\n\n\n"
+                "async def close() -> None:\n"
+                '    """Give the connections back, and open no other."""\n'
+                "    _sessions.configure(bind=None)\n"
+                "    if _engine:\n"
+                "        await _engine.dispose()\n",
+            ),
+            WEB: (
+                "from . import health, parts, problems, resources, server\n",
+                "from . import health, parts, postgres, problems, resources, server\n",
+                "    def drain() -> None:\n        app.state.health.draining = True\n",
+                "    def drain() -> None:\n        app.state.health.draining = True\n"
+                "        # At once: a killed process would leave them open on the server.\n"
+                "        app.state.closing = asyncio.create_task(postgres.close())\n",
+            ),
+        },
+        killed_by="IX-3",
     ),
 ]

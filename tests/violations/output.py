@@ -10,9 +10,11 @@ from .violation import (
     LOGS,
     MAIN,
     MIDDLEWARE,
+    PARTS,
     PROBLEMS,
     SETTLE,
     SOURCE,
+    VERSIONS,
     WEB,
     WEBHOOK,
     WORKER,
@@ -473,5 +475,133 @@ VIOLATIONS = [
             )
         },
         killed_by="XI-7",
+    ),
+    Violation(
+        name="log-page",
+        factor="XI",
+        stands_for="a page of the last lines, of one process and for everybody",
+        edits={
+            LOGS: (
+                "import logging\nimport sys\nimport threading\nimport warnings\n"
+                "from datetime import UTC, datetime\n",
+                "import logging\nimport sys\nimport threading\nimport warnings\n"
+                "from collections import deque\nfrom datetime import UTC, datetime\n",
+                "_identity: dict[str, str] = {}\n",
+                "_identity: dict[str, str] = {}\n\nRECENT: deque[bytes] = deque(maxlen=2000)\n",
+                "    return orjson.dumps(line, default=repr, "
+                "option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)\n",
+                "    made = orjson.dumps(line, default=repr, "
+                "option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)\n"
+                "    RECENT.append(made)\n"
+                "    return made\n",
+            ),
+            f"{SOURCE}/routes.py": (
+                '"""Your routes."""\n\nfrom fastapi import APIRouter\n\nrouter = APIRouter()\n',
+                '''"""Your routes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from . import logs
+
+router = APIRouter()
+
+
+@router.get("/logs")
+async def recent(limit: Annotated[int, Query(ge=1, le=2000)] = 200) -> Response:
+    """The last lines, so that nobody has to log in to the machine."""
+    lines = list(logs.RECENT)[-limit:]
+    return Response(b"\\n".join(lines) + b"\\n", media_type="application/x-ndjson")
+''',
+            ),
+        },
+        killed_by="XI-2",
+    ),
+    Violation(
+        name="failures-in-table",
+        factor="XI",
+        stands_for="exceptions that are kept in the database in place of the stream",
+        edits={
+            f"{SOURCE}/failures.py": (
+                "",
+                '''"""What failed unexpectedly, kept for whoever looks after it."""
+
+import traceback
+from contextlib import suppress
+from datetime import datetime
+
+from sqlalchemy import Text, func, insert
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TIMESTAMP
+
+from .postgres import Base, transaction
+
+
+class Failure(Base):
+    __tablename__ = "failures"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    request_id: Mapped[str] = mapped_column(index=True)
+    path: Mapped[str]
+    trace: Mapped[str] = mapped_column(Text)
+    happened_at: Mapped[datetime] = mapped_column(
+        TIMESTAMP(timezone=True), server_default=func.now()
+    )
+
+
+async def keep(request_id: str, path: str, error: Exception) -> None:
+    """Keep a failed request: a table can be searched, counted and ticked off."""
+    trace = "".join(traceback.format_exception(error)).replace("\\0", "")
+    with suppress(Exception):  # a failure to keep a failure is none of the client's
+        async with transaction() as session:
+            values = {"request_id": request_id, "path": path.replace("\\0", ""), "trace": trace}
+            await session.execute(insert(Failure).values(values))
+''',
+            ),
+            f"{VERSIONS}/service_0001.py": (
+                "",
+                '''"""What failed unexpectedly."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "service_0001"
+down_revision = None
+branch_labels = ("service",)
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "failures",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("request_id", sa.String(), index=True, nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("trace", sa.Text(), nullable=False),
+        sa.Column(
+            "happened_at", sa.TIMESTAMP(timezone=True), server_default=sa.func.now(), nullable=False
+        ),
+    )
+''',
+            ),
+            PARTS: (
+                '    "invoices.reminders",\n',
+                '    "invoices.reminders",\n    "failures",\n',
+            ),
+            MIDDLEWARE: (
+                "from .problems import problem\n",
+                "from . import failures\nfrom .problems import problem\n",
+                "        except Exception:\n"
+                "            # The application has answered with 500 already; this is"
+                " the place that "
+                "logs it.\n"
+                '            log.exception("request.failed")\n',
+                "        except Exception as error:\n"
+                "            # The application has answered with 500 already; the trace is kept.\n"
+                '            await failures.keep(request_id, scope["path"], error)\n',
+            ),
+        },
+        killed_by="XI-8",
     ),
 ]

@@ -1,6 +1,6 @@
 """X. Dev/prod parity: development or the tests run on something else."""
 
-from .violation import DELIVERY, PIPELINE, SOURCE, WEBHOOK, Violation
+from .violation import DELIVERY, PIPELINE, SOURCE, WEB, WEBHOOK, Violation
 
 VIOLATIONS = [
     Violation(
@@ -244,5 +244,46 @@ VIOLATIONS = [
         },
         killed_by="X-7",
         answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="route-in-dev",
+        factor="X",
+        stands_for="a route that pays invoices on a laptop, past the webhook and the worker",
+        edits={
+            f"{SOURCE}/shortcuts.py": (
+                "",
+                '''"""What the payment provider does in production, for those who have none."""
+
+import uuid
+
+from fastapi import APIRouter
+from sqlalchemy import update
+
+from .invoices import store
+from .postgres import transaction
+
+router = APIRouter(prefix="/invoices", tags=["shortcuts"])
+
+
+@router.post("/{invoice_id}/pay", status_code=204)
+async def pay(invoice_id: uuid.UUID) -> None:
+    async with transaction() as session:
+        paid = update(store.Invoice).where(store.Invoice.id == invoice_id).values(status="paid")
+        await session.execute(paid)
+''',
+            ),
+            WEB: (
+                "from . import health, parts, problems, resources, server\n",
+                "from . import health, parts, problems, resources, server, shortcuts\n",
+                "    app.include_router(health.router)  # last: routes are tried one"
+                " after the other\n",
+                '    if settings.release_id == "unreleased":\n'
+                "        app.include_router(shortcuts.router)  # on a laptop nobody"
+                " delivers webhooks\n"
+                "    app.include_router(health.router)  # last: routes are tried one"
+                " after the other\n",
+            ),
+        },
+        killed_by="X-7",
     ),
 ]

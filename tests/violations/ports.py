@@ -4,6 +4,7 @@ from .violation import (
     BASE,
     BEFORE_SERVING,
     CREATED,
+    HEALTH,
     INVOICES,
     MIDDLEWARE,
     SERVER,
@@ -253,6 +254,51 @@ server {
     }
 }
 """,
+            ),
+        },
+        killed_by="VII-3",
+    ),
+    Violation(
+        name="remote-user",
+        factor="VII",
+        stands_for="a login by the proxy, which whoever reaches the port can feign",
+        edits={
+            f"{SOURCE}/sessions.py": (
+                "from fastapi import Depends, HTTPException, Response\n",
+                "from fastapi import Depends, Header, HTTPException, Response\n",
+                "async def logged_in(token: Token) -> str:\n"
+                '    """Who asks; 401 if nobody is logged in."""\n'
+                "    user = await get(token) if token else None\n",
+                "async def logged_in(\n"
+                "    token: Token,\n"
+                '    remote_user: Annotated[str | None, Header(alias="X-Remote-User")] = None,\n'
+                ") -> str:\n"
+                '    """Who asks; 401 if nobody is logged in."""\n'
+                "    if remote_user:  # nginx has asked the company's login already,"
+                " by auth_request\n"
+                "        return remote_user\n"
+                "    user = await get(token) if token else None\n",
+            ),
+        },
+        killed_by="VII-3",
+        answers={"services": ["postgres", "redis", "s3"]},
+    ),
+    Violation(
+        name="probes-for-localhost",
+        factor="VII",
+        stands_for="probes and metrics for whoever is on the same machine",
+        edits={
+            HEALTH: (
+                "from fastapi import APIRouter, Request, Response\n",
+                "from fastapi import APIRouter, Depends, HTTPException, Request, Response\n",
+                "router = APIRouter(include_in_schema=False)\n",
+                'HERE = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}\n\n\n'
+                "async def internal(request: Request) -> None:\n"
+                '    """What is not for the world: nginx and the monitoring ask from'
+                ' this machine."""\n'
+                "    if request.client and request.client.host not in HERE:\n"
+                '        raise HTTPException(403, "This is for the machine itself.")\n\n\n'
+                "router = APIRouter(include_in_schema=False, dependencies=[Depends(internal)])\n",
             ),
         },
         killed_by="VII-3",

@@ -9,7 +9,7 @@ import yaml
 
 from .catalogue import check, require
 from .factor_05_build import DEPLOYS
-from .kit import Kit
+from .kit import Kit, git
 from .reading import (
     COMPOSE,
     ENVIRONMENT,
@@ -26,7 +26,9 @@ from .reading import (
 from dev.__main__ import ONE_OFF
 
 OTHER_CODE = re.compile(r"\b(PYTHON(PATH|STARTUP|HOME|USERBASE)|LD_(PRELOAD|LIBRARY_PATH))\b")
-CLONES = re.compile(r"\bgit\s+(-\S+\s+)*(clone|pull|submodule update)\b")
+OTHER_COMMIT = re.compile(
+    r"\bgit\s+(-c\s+\S+\s+|-\S+\s+)*(clone|pull|submodule update|commit|am|merge)\b"
+)
 BRANCH = re.compile(
     rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
 )
@@ -46,7 +48,12 @@ def only_the_commits_code(kit: Kit) -> str:
             given = step.get("with", {}) if "/checkout@" in step.get("uses", "") else {}
             other = [one for one in ("repository", "ref") if str(given.get(one, "$"))[0] != "$"]
             require(not other, f"{job.where}: takes {given[other[0]] if other else ''}, no commit")
-        require(not CLONES.search(job.commands), f"{job.where}: takes another repository's code")
+        brings = OTHER_COMMIT.search(job.commands)
+        require(not brings, f"{job.where}: {brings and brings[0]} brings what no commit here has")
+    ignored = ["ls-files", "--others", "--ignored", "--exclude-standard", "--", "*.py"]
+    package = (kit.sources(kit.root) / kit.package).relative_to(kit.root).as_posix()
+    for name in git(kit.root, *ignored).splitlines():
+        require(not name.startswith(f"{package}/"), f"{name}: .gitignore keeps it out of commits")
     for path, node in nodes(source(kit)):
         runs = isinstance(node, ast.Call) and ast.unparse(node.func) in {"exec", "eval"}
         if runs and path.stem not in ONE_OFF:
@@ -61,6 +68,8 @@ def one_deployable(kit: Kit) -> str:
         paths = kit.matching(name, f"*/{name}", f"*{name}.*")
         found = [str(path.relative_to(kit.root)) for path in paths]
         require(set(found) <= {name}, f"several: {found}")
+    images = {pod.container["image"] for pod in pods(kit)}
+    require(len(images) < 2, f"manifests start several images: {sorted(images)}")
     packages = {tuple(re.findall(r"-m\s+(\w+)", line)) for line in kit.procfile.values()}
     require(len(packages) == 1, f"Procfile runs several packages: {sorted(packages)}")
     return f"{len(kit.procfile)} process types of {''.join(*packages)}"

@@ -23,7 +23,10 @@ from .reading import (
     name_of,
     nodes,
     project,
+    python,
     source,
+    strings,
+    uncommented,
 )
 
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for uv
@@ -32,6 +35,8 @@ OF_MACHINE = re.compile(
     r"(getpass\.)?getuser|(os\.)?getlogin|(pwd|grp)\.get\w+|(os\.path\.)?expanduser|Path\.home"
     r"|(locale\.)?setlocale|(ctypes\.util\.)?find_library|shutil\.which"
 )
+ITS_FILES = re.compile(r"(/usr/|/opt/|/Library/|[A-Z]:\\)\S+")  # whatever the machine holds
+BY_MACHINE = re.compile(r"(?<![\w/.-])python3?(?: -\S+)* -m (\w+)")  # in a script of bin/
 SYSTEM = re.compile(
     r"\b(?:(?:apt|apt-get|dnf|microdnf|yum|zypper) (?:-\S+ )*install|apk (?:-\S+ )*add)\b[^&;\n]*"
 )
@@ -61,7 +66,19 @@ def imports_are_declared(kit: Kit) -> str:
             packages = {distribution(one) for one in providers.get(name, [name])}
             require(packages & declared, f"{at(kit, path, node)}: {name} is not declared")
             used |= packages & declared
+    for path, node, name in _run_by_the_machine(kit):
+        known = name in sys.stdlib_module_names or (kit.root / name).exists()
+        require(known, f"{at(kit, path, node)}: the machine's own Python may lack {name}")
     return f"{len(modules)} modules import {len(used)} packages, all of them declared"
+
+
+def _run_by_the_machine(kit: Kit) -> Iterator[tuple[Path, ast.AST, str]]:
+    """What is imported by the tools that scripts of bin/ run with no environment of their own."""
+    tools = {
+        name for path in kit.matching("bin/*") for name in BY_MACHINE.findall(uncommented(path))
+    }
+    for path, tree in python(kit, *(f"{name}/*.py" for name in tools)).items():
+        yield from ((path, node, name) for node, name in _imports(tree))
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
@@ -87,10 +104,12 @@ def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 @check("II-7", 22, fast=True)
 def nothing_of_the_machine(kit: Kit) -> str:
-    """The source leans on no list of users, no home and no locale, which an image may not have."""
+    """The source leans on no list of users, home, locale or file that an image may not have."""
     for path, node in nodes(modules := source(kit)):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         require(not OF_MACHINE.fullmatch(called), f"{at(kit, path, node)}: {called}")
+    for path, node, text in strings(modules):
+        require(not ITS_FILES.match(text), f"{at(kit, path, node)}: a file of the machine, {text}")
     return f"{len(modules)} modules"
 
 

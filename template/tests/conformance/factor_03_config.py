@@ -38,6 +38,7 @@ KEYS = re.compile(
     r"\b(sk|rk|pk)_(live|test)_\w{8,}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}"
     r"|\bglpat-[\w-]{18,}|\bxox[abeprs]-[\w-]{10,}|\bwhsec_\w{16,}|\bSG\.[\w-]{16,}\.|\bAIza[\w-]{30,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.|\b(npm_|pypi-Ag)[\w-]{20,}"
+    r"|\$2[aby]\$\d\d\$[./\w]{53}|\$argon2(id|i|d)\$v=|\bpbkdf2_sha\d+\$\d+\$"  # of a password
 )
 ADDRESS = re.compile(
     r"(?i)\b(postgres(ql)?|mysql|mariadb|mongodb|rediss?|valkeys?|amqps?|nats|kafka|ldaps?|smtps?|s3|ftp|wss?|tcp)"
@@ -46,6 +47,8 @@ ADDRESS = re.compile(
     r"|^[a-z][\w-]*(\.[\w-]+)+:\d{2,5}$|\w\.(internal|amazonaws\.com|svc\.cluster\.local)\b"
 )
 PASSWORD = re.compile(r"\w://[^/\s:@{$<]*:(?![{$<])[^/\s@]+@(?!(localhost|127\.0\.0\.1)\b)[\w.-]+")
+# In a document it is made up, unless it looks like none that anybody would make up.
+IN_DOCUMENT = re.compile(r"\w://[^/\s:@]*:(?=[^/\s@]*\d)(?=[^/\s@]*[a-zA-Z])[\w.~+=-]{10,}@[\w.-]+")
 PER_ENVIRONMENT = re.compile(
     rf"(?i)((^|/)\.env(?!\.(example|sample|template)$)[^/]*|\.(pem|key|p12|keystore)"
     rf"|(^|.*[/._-]){ENVIRONMENT}([._-][^/]*)?\.(json|ya?ml|toml|ini|cfg|conf|properties|env)"
@@ -88,6 +91,8 @@ def no_setting_in_the_repository(kit: Kit) -> str:
         require(not several, f"{at(kit, path)}: settings of {several}")
     free_of(kit, KEYS, "*")
     free_of(kit, PASSWORD, "deploy/*", "src/*", "bin/*", "Dockerfile", "*.toml", "*.json", "*.ini")
+    for where, line in lines(kit, "*.md", "*.rst", "*.txt"):
+        require(not IN_DOCUMENT.search(line), f"{where}: a password in {line.strip()[:80]}")
     modules = source(kit)
     for path, node, text in strings(modules):
         where = at(kit, path, node)
@@ -199,8 +204,9 @@ def _literal(node: ast.AST) -> str | None:
 
 def _random(text: str) -> bool:
     """Whether this is base64 or hex of many bits rather than words."""
-    if re.fullmatch(r"[0-9a-f]{32,}|[0-9A-F]{32,}", text) and len(set(text)) > 8:
-        return True
+    for digits in re.findall(r"\b(?:[0-9a-f]{32,}|[0-9A-F]{32,})\b", text):
+        if len(set(digits)) > 8:
+            return True
     if not re.fullmatch(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[A-Za-z0-9+/_=-]{24,}", text):
         return False
     shares = [count / len(text) for count in Counter(text).values()]

@@ -5,11 +5,12 @@ import time
 
 from .catalogue import check, require
 from .factor_06_processes_live import same
-from .kit import SOON, Kit, peers
+from .kit import CONNECTED, SOON, Kit, own_sockets, peers, port_of
 from .platform import Client, Deploy, Process, until
 
 MARGIN_SECONDS = 5  # of a machine that is busy
 OUTAGE_SECONDS = 35  # longer than most clients wait for a connection before they give up
+CROWD = 40  # requests at once, of each kind: PostgreSQL lets in 100 connections of all processes
 BACK_SECONDS = 20  # less than who tries again at ever longer intervals sleeps after that
 
 
@@ -43,9 +44,10 @@ async def outage(kit: Kit) -> str:
     enqueue = kit.offered("enqueue") if "worker" in kit.procfile else None
     async with kit.whole(but="worker" if enqueue else "") as deploy:
         if enqueue:
-            await enqueue(Client(deploy), 4)
+            client = Client(deploy)
+            about = await enqueue(client, 4)
             deploy.slow(0.2)
-            await (await deploy.start("worker")).begins(1)  # it is busy when they go
+            await (await deploy.start("worker", **SOON)).begins(1)  # it is busy when they go
         started = deploy.alive
         for process in started:
             await process.speaks()
@@ -66,6 +68,8 @@ async def outage(kit: Kit) -> str:
             await asyncio.sleep(0.5)
         await deploy.mend()
         await well_again(kit, deploy, started)
+        if enqueue:
+            await until(lambda: kit.offered("done")(client, about), "the jobs it had are done")
     return f"{len(started)} processes lived, {refused} requests got 503, all well afterwards"
 
 
@@ -118,7 +122,8 @@ async def late(kit: Kit) -> str:
 
 @check("IV-4", 61, 125, needs=("://",))
 async def hung(kit: Kit) -> str:
-    """A service that accepts and never answers holds no request for longer than its deadline."""
+    """A service that accepts and never answers holds no request for longer than its deadline, and
+    gets no connection for each of them."""
     async with kit.whole() as deploy:
         started = deploy.alive
         for process in started:
@@ -129,13 +134,21 @@ async def hung(kit: Kit) -> str:
             budget = float(deploy.environment.get("REQUEST_TIMEOUT_SECONDS", 10)) + MARGIN_SECONDS
             began = time.monotonic()
             asking = asyncio.create_task(unavailable(kit, web, "with a hung service"))
+            crowd = asyncio.gather(*(kit.touch(web) for _ in range(CROWD)), return_exceptions=True)
             live = await web.get("/livez")
             alive = time.monotonic() - began
             require(live.status_code == 200, f"/livez beside a hung service: {live.status_code}")
             require(alive < MARGIN_SECONDS, f"/livez beside a hung service: {alive:.1f} s")
+            most = 0
+            while not asking.done():
+                there = own_sockets(web.pid, CONNECTED)
+                most = max(most, sum(port_of(far) in deploy.named for _, far in there))
+                await asyncio.sleep(0.2)
             await asking
             took = time.monotonic() - began
             require(took < budget, f"a hung service held a request for {took:.1f} s")
+            require(most < CROWD, f"{CROWD} requests at once took {most} connections")
+            await crowd
             said = f"503 after {took:.1f} s, /livez after {alive:.2f} s meanwhile"
         deploy.flow()
         await well_again(kit, deploy, started)

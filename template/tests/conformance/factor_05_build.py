@@ -119,6 +119,14 @@ def rollout_is_short(kit: Kit) -> str:
     return ", ".join(f"{process}: {seconds} s" for process, seconds in times.items())
 
 
+@check("V-11", 120, needs=("bin/rollback",), fast=True)
+def the_way_back_is_written_down(kit: Kit) -> str:
+    """A document says by which command a former release runs again."""
+    found = [path for path in kit.matching("*.md", "*.rst") if "bin/rollback" in path.read_text()]
+    require(found, "no document names bin/rollback, and who looks for it has no time")
+    return ", ".join(at(kit, path) for path in found)
+
+
 @check("V-7", 9, 39, 74, 106, fast=True)
 def nobody_mutates_servers(kit: Kit) -> str:
     """No script and no pipeline copies files to a server, logs in there, changes what runs or

@@ -1,6 +1,7 @@
 """V. Build, release, run: what was built runs as it is, under the name of its release."""
 
 import functools
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 from .catalogue import check, require
 from .engine import Call, Verbs, verbs
 from .factor_05_build_verbs import IMAGES, LEVELS, released
-from .kit import Kit, digests
-from .platform import Client, Process, until
+from .kit import MIGRATION, Kit, digests
+from .platform import Client, Deploy, Process, until
 
 BUILDS = {"build", "--build"}
 ROLLBACK_SECONDS = 300
@@ -123,3 +124,67 @@ async def asked(kit: Kit) -> str:
     told = await kit.once(delivered)
     require(told.mistaken != 0, f"{told.ids[0]} answers for {told.ids[1]}, and the deploy is well")
     return f"{told.ids[0]} answered for {told.ids[1]}: the deploy ended with {told.mistaken}"
+
+
+NEXT = """
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "kit_{name}", "{head}", None, None
+
+
+def upgrade() -> None:
+    op.execute("create table kit_next (id int)")
+
+
+def downgrade() -> None:
+    op.execute("drop table kit_next")
+"""
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """A deploy whose schema a release of the future has made, by one migration more."""
+
+    deploy: Deploy
+    head: str  # the migration before it
+    seen: list[str]  # what the releases did with its table
+    failed: Process  # the release after that one, whose migration cannot be
+
+
+async def migrated(kit: Kit) -> Migrated:
+    deploy = await kit.stack.enter_async_context(kit.deploy())
+    copy = kit.copied(deploy.folder / "copy")
+    home = {"PYTHONPATH": str(kit.sources(copy))}
+    paths = [copy / path.relative_to(kit.root) for path in kit.migrations]
+    texts = [path.read_text() for path in paths]
+    known = [re.search(r"(?m)^revision\b[^=\n]*=\s*[\"']([^\"']+)", text) for text in texts]
+    former = "\n".join(re.findall(r"(?m)^down_revision\b.*", "\n".join(texts)))
+    heads = [one[1] for one in known if one and not re.search(rf"[\"']{one[1]}[\"']", former)]
+    deploy.seek(re.compile(rb"(?i)(?:create|drop) table kit_next"))
+    deploy.root = copy
+    add(paths[0].parent, "next", heads[-1])
+    await deploy.run("release", **home)
+    seen = [one.decode().lower() for one in deploy.found]
+    add(paths[0].parent, "fails", "kit_next")  # whose table is there
+    failed = await deploy.start("release", **home)
+    await failed.ended(60)
+    deploy.seek(None)
+    deploy.root = kit.root
+    return Migrated(deploy, heads[-1], seen, failed)
+
+
+def add(folder: Path, name: str, head: str) -> None:
+    """Put one more migration after this one."""
+    (folder / f"kit_{name}.py").write_text(NEXT.format(name=name, head=head))
+
+
+@check("V-10", 40, 90, 120, needs=("web", "release", MIGRATION))
+async def behind(kit: Kit) -> str:
+    """A release runs on the schema that a later one has made: there is a way back."""
+    told = await kit.once(migrated)
+    (web,) = await told.deploy.up("web")
+    answers = await kit.touch(web)
+    await web.stop()
+    failed = [f"{path}: {one.status_code}" for path, one in answers.items() if one.is_server_error]
+    require(not failed, f"on the schema of a later release: {failed}")
+    return f"ready, and {len(answers)} requests answered, after a migration that it does not know"

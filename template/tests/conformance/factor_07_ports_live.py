@@ -2,16 +2,34 @@
 
 import asyncio
 import contextlib
+import socket
 
 from .catalogue import check, require
 from .factor_06_processes_live import same
-from .factor_09_disposability_live import troubled
+from .factor_09_disposability_live import OPEN, troubled
 from .kit import Kit, sockets
 from .platform import FORWARDED, Process
 
 ANY = {"00000000", "0" * 32}  # every interface, as /proc writes it
 IDLE_SECONDS = 7  # that a balancer keeps a connection, at least; many servers end it after 5
 HALF_SECONDS = 20  # for which a client may leave it at half a request
+# By which proxies tell a service behind them who has logged in.
+WHO = (
+    *(
+        "Remote-User",
+        "X-Remote-User",
+        "X-Forwarded-User",
+        "X-Forwarded-Email",
+        "X-User",
+        "X-User-ID",
+    ),
+    *(
+        "X-Auth-Request-User",
+        "X-Auth-Request-Email",
+        "X-Authenticated-User",
+        "X-Authenticated-Email",
+    ),
+)
 REQUEST = b"GET /version HTTP/1.1\r\nHost: service\r\n\r\n"
 
 
@@ -47,11 +65,12 @@ async def second(kit: Kit) -> Process:
 
 @check("VII-3", 48, 49, 50, 51, needs=("web",))
 async def protocol(kit: Kit) -> str:
-    """The process speaks HTTP/1.1 itself, keeps a connection, waits for no client for ever, and
-    answers garbage with 400."""
+    """The process speaks HTTP/1.1 itself, to whoever reaches its port, keeps a connection, waits
+    for no client for ever, and answers garbage with 400."""
     async with kit.whole() as deploy:
         web = deploy.of("web")[0]
         require(sockets(web.pid), "it listens nowhere")
+        await the_same_to_all(web)
         slow, half = await asyncio.open_connection("127.0.0.1", web.port)
         half.write(REQUEST[:-2])
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
@@ -80,6 +99,28 @@ async def protocol(kit: Kit) -> str:
         require(slow.at_eof(), f"waits more than {HALF_SECONDS} s for the rest of a request")
         half.close()
     return f"HTTP/1.1, a connection kept for {IDLE_SECONDS} s, garbage refused with 400"
+
+
+async def the_same_to_all(web: Process) -> None:
+    """Probes answer another machine as they answer this one, and no header says who asks."""
+    for path in OPEN:
+        near = (await web.get(path)).status_code
+        far = await web.client.get(f"http://{outer_address()}:{web.port}{path}")
+        require(far.status_code == near, f"{path}: {near}, and {far.status_code} from elsewhere")
+    for path in await web.pages():
+        code = (await web.get(path)).status_code
+        if code in (401, 403):
+            feigned = await web.asks("GET", path, headers=dict.fromkeys(WHO, "1"))
+            said = f"{path}: {code}, and {feigned.status_code} to who says in a header who it is"
+            require(feigned.status_code == code, said)
+
+
+def outer_address() -> str:
+    """This machine's address in its network, if it is in one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it asks which way it would go
+        return str(probe.getsockname()[0])
+    return "127.0.0.2"
 
 
 @check("VII-6", 50, 51, needs=("web",))

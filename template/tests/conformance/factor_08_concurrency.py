@@ -64,7 +64,13 @@ def each_type_scales_alone(kit: Kit) -> str:
         require(spec["selector"] not in selectors, f"{pod.where}: selects the pods of another")
         selectors.append(spec["selector"])
         require(not {*"&;|"} & {*" ".join(words(kit, pod.container))}, f"{pod.where}: a shell")
+    numbered = {
+        pod.document["metadata"]["name"] for pod in found if "replicas" in pod.document["spec"]
+    }
     for path, document in manifests(kit):
+        target = document.get("spec", {}).get("scaleTargetRef", {}).get("name")
+        twice = document["kind"] == "HorizontalPodAutoscaler" and target in numbered
+        require(not twice, f"{at(kit, path)}: {target} has a number that each deploy goes back to")
         mode = document.get("spec", {}).get("updatePolicy", {}).get("updateMode", "Auto")
         bigger = document["kind"] == "VerticalPodAutoscaler" and mode != "Off"
         require(not bigger, f"{at(kit, path)}: bigger pods in the place of more of them")

@@ -24,18 +24,20 @@ WRITES = re.compile(  # in what a client says: to PostgreSQL, to Redis, to an ob
 @check("VIII-2", 54, 86, needs=("web", "worker", "story.enqueue"))
 async def own_work(kit: Kit) -> str:
     """A web process takes requests and leaves the jobs to workers."""
-    jobs = await kit.once(waited)
+    jobs, _ = await kit.once(waited)
     return f"{jobs} jobs waited {WATCH_SECONDS} s for a worker, then were done"
 
 
-async def waited(kit: Kit) -> int:
-    """How many jobs waited for a worker, whether a release named the process that was asked for
-    them, or nobody did."""
+async def waited(kit: Kit) -> tuple[int, list[str]]:
+    """How many jobs waited for a worker, asked for by a process that no release named and by one
+    that a release did; and what each of the two says that it can be asked."""
     async with kit.whole(but="worker") as deploy:
         client, about = Client(deploy), []
         released = await deploy.start("web", RELEASE_ID=f"{kit.package}-1234567-abcdef")
+        pages = []
         for client.balancer.fixed in (deploy.of("web")[0], released):
             await client.balancer.fixed.ready()
+            pages.append((await client.balancer.fixed.get("/openapi.json")).text)
             about += await kit.offered("enqueue")(client, 1)
         deadline = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < deadline:
@@ -45,7 +47,7 @@ async def waited(kit: Kit) -> int:
             await asyncio.sleep(0.05)
         await deploy.up("worker")
         await until(lambda: kit.offered("done")(client, about), "a worker does the jobs")
-    return len(about)
+    return len(about), pages
 
 
 @check("VIII-6", 54, needs=("web", "://"), leaves=True)
@@ -92,6 +94,8 @@ async def shared(kit: Kit) -> str:
         require(len(ids) == len(set(ids)), f"{len(ids)} jobs done, {len(set(ids))} asked for")
         most = max(in_hand(worker) for worker in workers)
         require(most == 1, f"a worker that may run one job at a time ran {most}")
+        failed = [one for worker in workers for one in worker.events if one["level"] == "error"]
+        require(not failed, f"a job fails where nothing is wrong: {failed[:1]}")
         require(all(each), f"one worker was idle: {[len(done) for done in each]} jobs")
         require(len(ids) >= ALL, f"{len(ids)} of {ALL} jobs are in the log")
     return f"{ALL} jobs: {' and '.join(str(len(done)) for done in each)}, each once"

@@ -5,7 +5,18 @@ import re
 from .catalogue import check, require
 from .factor_03_config import variables
 from .kit import Kit
-from .reading import MANIFESTS, Pod, at, counts, environment, lines, manifests, pods
+from .reading import (
+    MANIFESTS,
+    Pod,
+    at,
+    counts,
+    environment,
+    image,
+    lines,
+    manifests,
+    pods,
+    services,
+)
 
 GRACE_PERIOD = re.compile(r"terminationGracePeriodSeconds\W+(?:value\W+)?(\d+)")
 NONE = (0, "0", "0%")
@@ -15,6 +26,12 @@ PATIENT_SECONDS = 10  # of a liveness probe, which ends the work in hand too
 @check("IX-8", 61, 84, 99, needs=("web", "deploy/k8s"), fast=True)
 def time_to_stop(kit: Kit) -> str:
     """preStop, drain and grace fit into the grace period, and replicas are replaced without gap."""
+    told = [("Dockerfile", rest) for word, rest in image(kit) if word == "STOPSIGNAL"]
+    told += [(where, one["stop_signal"]) for where, _, one in services(kit) if "stop_signal" in one]
+    for where, number in told:
+        require(
+            number in {"SIGTERM", "15"}, f"{where}: stopped by {number}, which it does not know"
+        )
     drain, grace = _longest(kit, "DRAIN_SECONDS"), _longest(kit, "GRACE_SECONDS")
     patched = [
         float(one) for _, line in lines(kit, *MANIFESTS) for one in GRACE_PERIOD.findall(line)

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import signal
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from httpx2 import TransportError
@@ -14,6 +16,7 @@ from .catalogue import check, require
 from .factor_04_backing_live import well_again
 from .kit import SOON, Kit
 from .platform import Client, Deploy, Process, until
+from .reading import environment
 
 READY_SECONDS = 5
 READY_CPU_SECONDS = 3
@@ -101,6 +104,7 @@ async def rolling(kit: Kit) -> str:
             await web.ready()
             return web
 
+        asked = [("GET", "/version", {}), *kit.touching]
         old = await asyncio.gather(another(), another())
         endpoints = list(old)
         failed: list[str] = []
@@ -113,11 +117,12 @@ async def rolling(kit: Kit) -> str:
                 number += 1
                 await asyncio.sleep(PAUSE_SECONDS)
                 web = endpoints[number % len(endpoints)]
+                method, path, more = asked[number // 2 % len(asked)]
                 try:
-                    answer = await web.get("/version")
-                    answered += answer.status_code == 200
-                    if answer.status_code != 200:
-                        failed.append(f"{answer.status_code} of {web.pid}")
+                    answer = await web.asks(method, path, **more)
+                    answered += answer.status_code < 500
+                    if answer.status_code >= 500:
+                        failed.append(f"{answer.status_code} of {web.pid}, {path}")
                 except Exception as error:
                     failed.append(f"{type(error).__name__} of {web.pid}")
 
@@ -133,7 +138,7 @@ async def rolling(kit: Kit) -> str:
             web.signal(signal.SIGTERM)
             told = time.monotonic()
             what = "a process that was told to stop is ready no more"
-            await until(lambda: leaves(web, told), what, manifest["grace"])
+            await until(lambda: leaves(kit, web, told), what, manifest["grace"])
             code = await web.ended(manifest["grace"])
             await forgetting
             return code
@@ -148,19 +153,23 @@ async def rolling(kit: Kit) -> str:
     return f"{answered} requests while 2 replicas were replaced, 0 failed"
 
 
-async def leaves(web: Process, told: float) -> bool:
-    """Whether it is no longer ready, and ends the connections on which it still answers.
+async def leaves(kit: Kit, web: Process, told: float) -> bool:
+    """Whether it is no longer ready, ends the connections on which it still answers, and answers
+    as before.
 
     Balancers that ask each second learn of it in no other way, unless it is gone before they ask.
     """
     asked = time.monotonic()
     try:
         answer = await web.get("/readyz")
+        if answer.status_code == 200:
+            return False
+        late = await kit.touch(web)
     except TransportError:
         require(asked - told < 2 * STALE_SECONDS, "it was ready to its end")
         return True
-    if answer.status_code == 200:
-        return False
+    failed = [f"{path}: {one.status_code}" for path, one in late.items() if one.is_server_error]
+    require(not failed, f"told to stop, and still asked: {failed}")
     ends = answer.http_version == "HTTP/1.0" or "close" in answer.headers.get("connection", "")
     require(ends, f"it stops with connections open: {dict(answer.headers)}")
     return True
@@ -185,14 +194,18 @@ def rollout(kit: Kit) -> dict[str, float]:
 
 @check("IX-4", 13, 62, needs=("worker", "story.enqueue"))
 async def crash(kit: Kit) -> str:
-    """A worker that is killed in the middle of its jobs loses none: others do them."""
+    """A worker that is killed in the middle of its jobs loses none: those in its place do them."""
     async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         about = await kit.offered("enqueue")(client, 12)
         interrupted = set()
+        place = Path(tempfile.mkdtemp(dir=deploy.folder))  # it outlives a container, as an emptyDir
+        kept = [one for one in environment(kit) if one[2].startswith("/tmp/")]
+        given = {name: str(place / Path(value).name) for _, name, value in kept}
+        given |= {**SOON, "TMPDIR": str(place)}
         for answers in MOMENTS:
             deploy.slow(BRISK)
-            victim = await deploy.start("worker", **SOON)
+            victim = await deploy.start("worker", **given)
             await victim.begins(1)
             deploy.slow(SLOW)
             await asyncio.sleep(answers * SLOW)
@@ -200,7 +213,7 @@ async def crash(kit: Kit) -> str:
             interrupted |= {*victim.jobs("job.started")} - {*victim.jobs("job.done")}
         require(interrupted, "every job was done before its worker was killed")
         deploy.slow(0)
-        other = await deploy.start("worker", **SOON)
+        other = await deploy.start("worker", **given)
         done = kit.offered("done")
         await until(lambda: done(client, about), "every job of a killed worker is done", 60)
         await other.stop()

@@ -18,7 +18,8 @@ from dev.__main__ import ONE_OFF
 @check("X-7", 5, 65, 66, needs=("web", "worker", "story.enqueue"))
 async def named_or_not(kit: Kit) -> str:
     """A process works the same whether a release named it, as in production, or nobody did."""
-    jobs = await kit.once(waited)
+    jobs, pages = await kit.once(waited)
+    require(len({*pages}) == 1, "a process that no release named can be asked for something else")
     plain = await kit.once(troubled)  # under no release's name
     same(plain.told, (await kit.told()).transcript("one"))
     require(not plain.deploy.writes, f"in the place of a service: {plain.deploy.writes[:2]}")

@@ -17,6 +17,7 @@ from .kit import Kit
 from .platform import SECONDS, Client, Deploy, Process, until
 
 KEYS = {"ts", "level", "event"}
+TRACE = "Traceback"  # or what a formatter makes of it
 MANY = 60  # requests at once
 
 
@@ -101,6 +102,9 @@ async def request_ids(kit: Kit) -> str:
         echoed = answer.headers.get("x-request-id", "")
         require(echoed and "forged" not in echoed, f"a forged id came back: {echoed}")
         require(not on_lines(web, "forged"), f"a forged id is logged: {on_lines(web, 'forged')}")
+        for page in await web.pages():
+            handed = own in (await web.get(page)).text
+            require(not handed, f"{page} hands out the lines of other requests")
         await overlapping(kit, deploy, web)
         where = "web"
         if enqueue and "worker" in kit.procfile:
@@ -111,6 +115,18 @@ async def request_ids(kit: Kit) -> str:
             await logged(deploy.of("worker")[0], job)
             where = "web and worker"
     return f"echoed, on the lines of {where}; a forged one replaced, {len(new)} new ones unique"
+
+
+@check("XI-8", 67, 71, 117, needs=("web", "release"), fast=True)
+async def unforeseen(kit: Kit) -> str:
+    """A failure that nobody foresaw is a line of level error, with its trace and request's id."""
+    told = await kit.told()
+    ids = [one.headers.get("x-request-id") for one in told.unforeseen if one.status_code == 500]
+    for id in ids:
+        lines = [one for web in told.deploy.processes for one in web.events if id in one.values()]
+        traced = [one for one in lines if one["level"] == "error" and TRACE in str(one)]
+        require(traced, f"a request that failed with 500 has but the lines {lines}")
+    return f"{len(ids)} requests failed for want of a schema, each with its trace"
 
 
 async def overlapping(kit: Kit, deploy: Deploy, web: Process) -> None:

@@ -2,13 +2,12 @@
 
 import asyncio
 import itertools
-import re
 import tempfile
 import uuid
 from pathlib import Path
 
 from .catalogue import check, require
-from .factor_05_build_live import delivered
+from .factor_05_build_live import delivered, migrated
 from .factor_08_concurrency_live import idle
 from .kit import CHANGES, FORMER, MIGRATION, Kit
 from .platform import Client, Deploy, until
@@ -60,41 +59,15 @@ async def schema(kit: Kit) -> str:
     return f"nobody began on an empty database: {len(told.early)} looks; all did once released"
 
 
-NEXT = """
-from alembic import op
-
-revision, down_revision, branch_labels, depends_on = "kit_next", "{head}", None, None
-
-
-def upgrade() -> None:
-    op.execute("create table kit_next (id int)")
-
-
-def downgrade() -> None:
-    op.execute("drop table kit_next")
-"""
-
-
 @check("XII-10", 72, 109, 118, needs=("release", MIGRATION))
 async def next_one(kit: Kit) -> str:
-    """A release migrates a database that is in use: a migration that is new here is applied."""
-    async with kit.deploy() as deploy:
-        deploy.root = copy = kit.copied(deploy.folder / "copy")
-        paths = [copy / path.relative_to(kit.root) for path in kit.migrations]
-        texts = [path.read_text() for path in paths]
-        known = [re.search(r"(?m)^revision\b[^=\n]*=\s*[\"']([^\"']+)", text) for text in texts]
-        former = re.findall(r"(?m)^down_revision\b.*", "\n".join(texts))
-        heads = [
-            one[1] for one in known if one and f'"{one[1]}"' not in str(former).replace("'", '"')
-        ]
-        (paths[0].parent / "kit_next.py").write_text(NEXT.format(head=heads[-1]))
-        deploy.seek(re.compile(rb"create table kit_next"))
-        await deploy.run("release", PYTHONPATH=str(kit.sources(copy)))
-        require(
-            deploy.found,
-            f"a migration after {heads[-1]} was not applied, and the release ended with 0",
-        )
-    return f"a migration after {heads[-1]}, applied to a database that the former ones had made"
+    """A release applies what is new to a database in use, all of it and nothing else, or fails."""
+    told = await kit.once(migrated)
+    said = f"the migration after {told.head}, of a release that ended with 0: {told.seen}"
+    require(told.seen == ["create table kit_next"], said)
+    code = told.failed.child.returncode
+    require(code, f"a migration that fails, and the release ended with {code}")
+    return f"a migration after {told.head} was applied, one that fails ended with {code}"
 
 
 @check("XII-4", 40, 90, 118, needs=("release", FORMER))

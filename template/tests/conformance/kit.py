@@ -49,6 +49,7 @@ class Told:
     deploy: Deploy
     tellings: dict[str, Client]
     early: list[int]  # codes of /readyz before anything was released
+    unforeseen: list[Response]  # to what needs a schema, before there was one
     listening: dict[int, set[str]]  # addresses, by process
     children: dict[int, list[int]]
     versions: dict[int, str] = field(default_factory=dict)  # what /version says, by process
@@ -268,12 +269,14 @@ class Kit:
         started = [await deploy.start(type) for type in self.serving]
         for process in started:
             await process.speaks()
-        early = []
+        early, unforeseen = [], []
         if "release" in self.procfile:
             over = time.monotonic() + WATCH_SECONDS
             while time.monotonic() < over:
                 early += [(await web.asked("/readyz")).status_code for web in deploy.of("web")]
                 await asyncio.sleep(0.1)
+            touched = [await self.touch(web) for web in deploy.of("web")]
+            unforeseen = [one for answers in touched for one in answers.values()]
             deploy.seek(None)
             await deploy.run("release")
             deploy.seek(CHANGES)
@@ -287,6 +290,7 @@ class Kit:
             deploy,
             tellings,
             early,
+            unforeseen,
             listening={one.pid: sockets(one.pid) for one in alive},
             children={one.pid: family(one.pid) for one in alive},
         )
@@ -363,10 +367,15 @@ def peers(pid: int) -> set[int]:
     connected = own_sockets(pid, CONNECTED)
     own = {here for here, _ in connected}  # some libraries wake themselves up through a connection
     return {
-        int(there.rpartition(":")[2], 16)
+        port_of(there)
         for here, there in connected
         if there not in own and here.rpartition(":")[2] not in listening
     }
+
+
+def port_of(address: str) -> int:
+    """The port of an address as /proc has it."""
+    return int(address.rpartition(":")[2], 16)
 
 
 def own_sockets(pid: int, state: str) -> list[tuple[str, str]]:

@@ -54,7 +54,7 @@ async def until(done: Callable[[], Any], what: str, seconds: float = SECONDS) ->
             return found
         waited = time.monotonic() - began
         require(waited < seconds, f"not within {seconds:g} s: {what}")
-        await asyncio.sleep(max(0.02, waited / 20))  # to look takes time that others could use
+        await asyncio.sleep(max(0.02, waited / 10))  # to look takes time that others could use
 
 
 class Process:
@@ -152,6 +152,12 @@ class Process:
 
     async def get(self, path: str) -> Response:
         return await self.asks("GET", path)
+
+    async def pages(self) -> list[str]:
+        """The paths that may be asked for by GET and take nothing in, as its OpenAPI has them."""
+        listed = await self.get("/openapi.json")
+        paths = listed.json()["paths"] if listed.status_code == 200 else {}
+        return [path for path, methods in paths.items() if "get" in methods and "{" not in path]
 
     async def asked(self, path: str) -> Response:
         """The answer, as soon as it listens."""
