@@ -604,4 +604,56 @@ def upgrade() -> None:
         },
         killed_by="XI-8",
     ),
+    Violation(
+        name="lines-each-second",
+        factor="XI",
+        stands_for="lines that are gathered, and go out once a second",
+        edits={
+            LOGS: (
+                "import logging\nimport sys\nimport threading\nimport warnings\n",
+                "import atexit\nimport logging\nimport sys\nimport threading\nimport time\n"
+                "import warnings\n",
+                "structlog.BytesLoggerFactory(sys.stdout.buffer)",
+                "structlog.BytesLoggerFactory(_Gathered())",
+                "class _Forward(",
+                """class _Gathered:
+    def __init__(self) -> None:
+        self.waiting: list[bytes] = []
+        atexit.register(self.send)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def write(self, line: bytes) -> None:
+        self.waiting.append(line)
+
+    def flush(self) -> None:
+        pass
+
+    def serve(self) -> None:
+        while True:
+            time.sleep(1)
+            self.send()
+
+    def send(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        sys.stdout.buffer.write(b"".join(waiting))
+        sys.stdout.buffer.flush()
+
+
+class _Forward(""",
+            )
+        },
+        killed_by="XI-3",
+    ),
+    Violation(
+        name="id-of-first-attempt",
+        factor="XI",
+        stands_for="a job that no longer says who asked for it once it is tried again",
+        edits={
+            f"{SOURCE}/runner.py": (
+                "            **context, job=self.name",
+                "            **(context if attempt == 1 else {}), job=self.name",
+            )
+        },
+        killed_by="XI-9",
+    ),
 ]

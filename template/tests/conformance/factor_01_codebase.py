@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from .catalogue import check, require
-from .factor_05_build import DEPLOYS
+from .factor_05_build import BUILDS, DEPLOYS
 from .kit import Kit, git
 from .reading import (
     COMPOSE,
@@ -26,9 +26,9 @@ from .reading import (
 from dev.__main__ import ONE_OFF
 
 OTHER_CODE = re.compile(r"\b(PYTHON(PATH|STARTUP|HOME|USERBASE)|LD_(PRELOAD|LIBRARY_PATH))\b")
-OTHER_COMMIT = re.compile(
-    r"\bgit\s+(-c\s+\S+\s+|-\S+\s+)*(clone|pull|submodule update|commit|am|merge)\b"
-)
+GIT = r"\bgit\s+(-c\s+\S+\s+|-\S+\s+)*"
+CLONES = re.compile(rf"{GIT}(clone|pull|submodule update)\b")
+COMMITS = re.compile(rf"{GIT}(commit|am|merge)\b")
 BRANCH = re.compile(
     rf"(?i)(refs/heads/|\b(branch\w*|ref(_name|_slug)?|only)\b.*?[\"'\[\s,]){ENVIRONMENT}\b(?!\.)"
 )
@@ -48,8 +48,9 @@ def only_the_commits_code(kit: Kit) -> str:
             given = step.get("with", {}) if "/checkout@" in step.get("uses", "") else {}
             other = [one for one in ("repository", "ref") if str(given.get(one, "$"))[0] != "$"]
             require(not other, f"{job.where}: takes {given[other[0]] if other else ''}, no commit")
-        brings = OTHER_COMMIT.search(job.commands)
-        require(not brings, f"{job.where}: {brings and brings[0]} brings what no commit here has")
+        require(not CLONES.search(job.commands), f"{job.where}: takes another repository's code")
+        builds = re.search(BUILDS, job.commands) and COMMITS.search(job.commands)
+        require(not builds, f"{job.where}: builds a commit that is made there and in no repository")
     ignored = ["ls-files", "--others", "--ignored", "--exclude-standard", "--", "*.py"]
     package = (kit.sources(kit.root) / kit.package).relative_to(kit.root).as_posix()
     for name in git(kit.root, *ignored).splitlines():

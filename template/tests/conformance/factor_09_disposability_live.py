@@ -15,7 +15,7 @@ from httpx2 import TransportError
 from .catalogue import check, require
 from .factor_04_backing_live import well_again
 from .kit import SOON, Kit
-from .platform import Client, Deploy, Process, until
+from .platform import Client, Deploy, Event, Process, until
 from .reading import environment
 
 READY_SECONDS = 5
@@ -195,10 +195,19 @@ def rollout(kit: Kit) -> dict[str, float]:
 @check("IX-4", 13, 62, needs=("worker", "story.enqueue"))
 async def crash(kit: Kit) -> str:
     """A worker that is killed in the middle of its jobs loses none: those in its place do them."""
+    jobs, interrupted, _, _ = await kit.once(crashed)
+    return f"{len(MOMENTS)} kills, {interrupted} jobs in hand, all {jobs} done"
+
+
+async def crashed(kit: Kit) -> tuple[int, int, str, list[Event]]:
+    """Jobs that were asked for and are done, those that were in a worker's hand as it was killed,
+    the id of the request that asked, and what was said of these as they were begun again."""
     async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
+        client.headers["X-Request-ID"] = asked = f"request-{uuid.uuid4().hex}"
         about = await kit.offered("enqueue")(client, 12)
-        interrupted = set()
+        interrupted: set[str] = set()
+        again: list[Event] = []
         place = Path(tempfile.mkdtemp(dir=deploy.folder))  # it outlives a container, as an emptyDir
         kept = [one for one in environment(kit) if one[2].startswith("/tmp/")]
         given = {name: str(place / Path(value).name) for _, name, value in kept}
@@ -210,6 +219,7 @@ async def crash(kit: Kit) -> str:
             deploy.slow(SLOW)
             await asyncio.sleep(answers * SLOW)
             await victim.kill()
+            again += begun(victim, interrupted)
             interrupted |= {*victim.jobs("job.started")} - {*victim.jobs("job.done")}
         require(interrupted, "every job was done before its worker was killed")
         deploy.slow(0)
@@ -217,7 +227,13 @@ async def crash(kit: Kit) -> str:
         done = kit.offered("done")
         await until(lambda: done(client, about), "every job of a killed worker is done", 60)
         await other.stop()
-    return f"{len(MOMENTS)} kills, {len(interrupted)} jobs in hand, all {len(about)} done"
+        again += begun(other, interrupted)
+    return len(about), len(interrupted), asked, again
+
+
+def begun(worker: Process, jobs: set[str]) -> list[Event]:
+    """What it said as it began these."""
+    return [one for one in worker.events if one["event"] == "job.started" and one["job_id"] in jobs]
 
 
 @check("IX-9", 13, 62, needs=("web", "story.write"))

@@ -12,12 +12,13 @@ import yaml
 from .catalogue import check, require
 from .factor_05_build_live import delivered
 from .factor_07_ports_live import second
-from .factor_09_disposability_live import troubled
+from .factor_09_disposability_live import crashed, troubled
 from .kit import Kit
 from .platform import SECONDS, Client, Deploy, Process, until
 
 KEYS = {"ts", "level", "event"}
 TRACE = "Traceback"  # or what a formatter makes of it
+ROUNDS, LATE_SECONDS = 5, 3  # lines, each awaited before the next; all of them
 MANY = 60  # requests at once
 
 
@@ -163,15 +164,15 @@ async def unbuffered(kit: Kit) -> str:
         (process, *_) = deploy.of(type) or await deploy.up(type)
         before = time.monotonic()
         if type == "web":
-            for _ in range(2):  # a full buffer may let one out
+            for _ in range(ROUNDS):  # a full buffer may let one out, and so may a clock
                 mark = f"request-{uuid.uuid4().hex}"
-                before = time.monotonic()
                 await process.asks("GET", "/no-such-page", headers={"X-Request-ID": mark})
                 await logged(process, mark, 5)
         else:
             await until(lambda: process.lines, f"a line of {type}", 10)
         late = time.monotonic() - before
         require(process.alive, "it ended, and its end may have flushed the line")
+        require(late < LATE_SECONDS or type != "web", f"{ROUNDS} lines took {late:.1f} s")
     return f"{type}: {late:.2f} s after"
 
 
@@ -221,6 +222,15 @@ async def collected(kit: Kit) -> str:
             seen.append(f"{name}: {driver}")
     require(seen, "no deploy says what is started")
     return ", ".join(sorted({*seen}))
+
+
+@check("XI-9", 71, 86, 117, needs=("worker", "story.enqueue"))
+async def tried_again(kit: Kit) -> str:
+    """A job that is begun again says which request asked for it, as it did the first time."""
+    _, _, asked, again = await kit.once(crashed)
+    silent = [one for one in again if asked not in one.values()]
+    require(again and not silent, f"of the request {asked}, begun again: {silent[:1]}")
+    return f"{len(again)} jobs begun again, each with its request's id"
 
 
 @check("XI-6", 71, needs=("web",))
