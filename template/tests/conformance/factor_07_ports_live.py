@@ -15,20 +15,9 @@ IDLE_SECONDS = 7  # that a balancer keeps a connection, at least; many servers e
 HALF_SECONDS = 20  # for which a client may leave it at half a request
 # By which proxies tell a service behind them who has logged in.
 WHO = (
-    *(
-        "Remote-User",
-        "X-Remote-User",
-        "X-Forwarded-User",
-        "X-Forwarded-Email",
-        "X-User",
-        "X-User-ID",
-    ),
-    *(
-        "X-Auth-Request-User",
-        "X-Auth-Request-Email",
-        "X-Authenticated-User",
-        "X-Authenticated-Email",
-    ),
+    *("Remote-User", "X-Remote-User", "X-Forwarded-User", "X-Forwarded-Email", "X-User"),
+    *("X-User-ID", "X-User-Email", "X-Authenticated-User", "X-Auth-Request-User"),
+    *("X-Auth-Request-Email", "X-WEBAUTH-USER"),
 )
 REQUEST = b"GET /version HTTP/1.1\r\nHost: service\r\n\r\n"
 

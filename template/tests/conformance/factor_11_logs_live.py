@@ -17,7 +17,7 @@ from .kit import Kit
 from .platform import SECONDS, Client, Deploy, Process, until
 
 KEYS = {"ts", "level", "event"}
-TRACE = "Traceback"  # or what a formatter makes of it
+TRACE = "Traceback"
 ROUNDS, LATE_SECONDS = 5, 3  # lines, each awaited before the next; all of them
 MANY = 60  # requests at once
 
