@@ -386,7 +386,9 @@ VIOLATIONS = [
                 "            reaching.cancel()\n",
                 "            from .invoices import web\n\n"
                 "            if web.keeping:\n"
-                "                await asyncio.wait(web.keeping, timeout=5)\n"
+                "                _, late = await asyncio.wait(web.keeping, timeout=1)\n"
+                "                for one in late:\n"
+                "                    one.cancel()\n"
                 "            reaching.cancel()\n",
             ),
         },
