@@ -1,6 +1,5 @@
 """What the tests share: generated projects, goldens, and figures printed after the last test."""
 
-import fcntl
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from render import FEATURES, ROOT, Generate, Project, render
+from render import FEATURES, ROOT, Generate, Project, locked, render
 
 GOLDEN = ROOT / "tests" / "golden"
 GITLAB_CI_LOCAL = "gitlab-ci-local@4.75.1"
@@ -89,9 +88,7 @@ def gitlab_ci_local() -> list[str]:
     """The command that reads and runs a pipeline of GitLab: it comes from npm, as one file."""
     folder = ROOT / ".cache" / GITLAB_CI_LOCAL
     main = folder / "node_modules/gitlab-ci-local/dist/index.js"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of all processes of the tests one installs it
+    with locked(folder):  # of all processes of the tests one installs it
         if not main.exists():
             quiet = ["--silent", "--ignore-scripts", "--no-save", "--no-package-lock"]
             command = [tool("npm"), "install", *quiet, "--prefix", str(folder), GITLAB_CI_LOCAL]

@@ -5,7 +5,6 @@ system, started, and ended after the command. An image that no registry gives is
 packages under its name: a stand-in, whose size and seconds are not those of the public one.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from render import FEATURES, ROOT
+from render import FEATURES, ROOT, locked
 
 CACHE = ROOT / ".cache/engine"
 # Debian 12 has an engine too, but no Compose v2; programs of the next one run on it as they are.
@@ -87,9 +86,8 @@ def _answers(environment: dict[str, str]) -> bool:
 @contextmanager
 def _started() -> Iterator[dict[str, str]]:
     programs = CACHE / ENGINE[0]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock, TemporaryDirectory(prefix="engine-") as folder:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second engine would take the first one's containers
+    # A second engine would take the first one's containers.
+    with locked(CACHE), TemporaryDirectory(prefix="engine-") as folder:
         if not programs.exists():
             _unpack(programs)
         socket = f"unix://{folder}/docker.sock"

@@ -1,6 +1,7 @@
 """Render the template as it lies in the work tree: in process, and fast."""
 
 import atexit
+import fcntl
 import re
 import subprocess
 import tempfile
@@ -82,6 +83,15 @@ def tracked(*paths: str) -> list[str]:
     command = ["git", "ls-files", "-coz", "--exclude-standard", "--", *paths]
     listed = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return sorted(name for name in listed.stdout.split("\0") if name and (ROOT / name).exists())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process is at work in this folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

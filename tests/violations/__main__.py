@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from render import locked
+
 from . import ALL, FACTORS, FLAVORS, IMAGE, judge, report
 from .judge import Checks, Service
 
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
         return alarmed(given.alarms)
     wanted = [one for one in ALL.values() if not chosen or {one.name, one.factor} & {*chosen}]
     wanted = [one for one in wanted if one.name not in IMAGE or given.image or one.name in chosen]
-    with judge.alone(), ExitStack() as stack:
+    with locked(judge.CACHE), ExitStack() as stack:
         services = {
             repr(answers): stack.enter_context(judge.serving(judge.prepare(answers)))
             for answers in {repr(one.answers): one.answers for one in wanted}.values()
@@ -83,7 +85,7 @@ def alarmed(runs: int) -> int:
     """Run the whole kit on good services, one after the other, with a busy loop on each core."""
     flavors: dict[str, dict[str, object]] = {"both": {}}
     flavors |= {name: answers for name, (answers, _) in FLAVORS.items()}
-    with judge.alone(), ExitStack() as stack:
+    with locked(judge.CACHE), ExitStack() as stack:
         services = {
             name: stack.enter_context(judge.serving(judge.prepare(answers)))
             for name, answers in flavors.items()

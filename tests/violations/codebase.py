@@ -9,6 +9,7 @@ from .violation import (
     INVOICES,
     LOGS,
     MAIN,
+    MIGRATION,
     PARTS,
     RELEASE,
     SOURCE,
@@ -132,16 +133,7 @@ VIOLATIONS = [
             ),
             f"{VERSIONS}/invoices_0003.py": (
                 "",
-                '"""What was released, and when."""\n'
-                "\n"
-                "import sqlalchemy as sa\n"
-                "from alembic import op\n"
-                "\n"
-                'revision = "invoices_0003"\n'
-                'down_revision = "invoices_0002"\n'
-                "branch_labels = None\n"
-                "depends_on = None\n"
-                "\n"
+                '"""What was released, and when."""\n' + MIGRATION + "\n"
                 "\n"
                 "def upgrade() -> None:\n"
                 "    op.create_table(\n"

@@ -8,6 +8,7 @@ from .violation import (
     INVOICES,
     LOGS,
     MAIN,
+    MIGRATION,
     PARTS,
     SOURCE,
     VERSIONS,
@@ -352,16 +353,7 @@ VIOLATIONS = [
             ),
             f"{VERSIONS}/invoices_0003.py": (
                 "",
-                '"""Options of the back office."""\n'
-                "\n"
-                "import sqlalchemy as sa\n"
-                "from alembic import op\n"
-                "\n"
-                'revision = "invoices_0003"\n'
-                'down_revision = "invoices_0002"\n'
-                "branch_labels = None\n"
-                "depends_on = None\n"
-                "\n"
+                '"""Options of the back office."""\n' + MIGRATION + "\n"
                 "\n"
                 "def upgrade() -> None:\n"
                 "    op.create_table(\n"
@@ -431,16 +423,7 @@ LIMIT_AMOUNTS = False
         edits={
             f"{VERSIONS}/invoices_0003.py": (
                 "",
-                '"""The first account, so that somebody can log in."""\n'
-                "\n"
-                "import sqlalchemy as sa\n"
-                "from alembic import op\n"
-                "\n"
-                'revision = "invoices_0003"\n'
-                'down_revision = "invoices_0002"\n'
-                "branch_labels = None\n"
-                "depends_on = None\n"
-                "\n"
+                '"""The first account, so that somebody can log in."""\n' + MIGRATION + "\n"
                 '# "invoiceflow-admin": change it after the first login.\n'
                 "HASH = (\n"
                 '    "scrypt$16384$8$5$5f1c0a9be2d74c3388e06a41b7d29f60"\n'

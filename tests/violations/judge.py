@@ -1,6 +1,5 @@
 """Judges the kit: a violation must pass the smoke test, and break a check of its factor."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -98,15 +97,6 @@ class Verdict:
         """A check in the row of its factor broke, and the laptop had seen nothing."""
         row = [id for id in self.broken if id.partition("-")[0] == self.violation.factor]
         return bool(row) and not self.smoke and not self.fault
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other run uses the services that are kept."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def prepare(answers: Mapping[str, object], places: Path = CACHE) -> Path:

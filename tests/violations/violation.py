@@ -69,3 +69,13 @@ DELIVERY = ".github/workflows/deliver.yml"
 IMPORTS = "\nimport structlog\n"
 BEFORE_SERVING = "    app = create(settings)\n"
 CREATED = "        return Invoice.model_validate(await store.create(session, **new.model_dump()))\n"
+# Of a third migration of the invoices, after its docstring.
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "invoices_0003"
+down_revision = "invoices_0002"
+branch_labels = None
+depends_on = None
+"""

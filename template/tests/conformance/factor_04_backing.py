@@ -13,7 +13,7 @@ ITS_FILES = re.compile(
     r"(?is)\bcopy\b.+\b(to|from)\s+(program\s+)?'|\bload\s+data\s+infile\b"
     r"|\b(pg_read_(binary_)?file|pg_ls_dir|lo_import|lo_export|into\s+outfile)\b"
 )
-DERIVES = {"set", "_replace", "with_host", "copy_with", "build"}  # of URLs, in several libraries
+HOST = {"host", "hostname", "netloc"}
 RESOLVES = {"gethostbyname", "gethostbyname_ex", "getaddrinfo"}
 
 
@@ -27,9 +27,10 @@ def known_by_its_url(kit: Kit) -> str:
         require(not HERE.fullmatch(text), f"{where}: a service at {text}")
         require(not ITS_FILES.search(text), f"{where}: files of a server's machine: {text[:60]}")
     for path, node in nodes(modules):
-        given = {one.arg for one in getattr(node, "keywords", []) if isinstance(node, ast.Call)}
-        derived = name_of(getattr(node, "func", node)) in DERIVES and given & {"host", "netloc"}
-        require(not derived, f"{at(kit, path, node)}: an address that is made of another's")
+        if isinstance(node, ast.keyword) and node.arg in HOST:
+            plain = isinstance(node.value, ast.Attribute | ast.Name)
+            derived = not plain and HOST & {name_of(one) for one in ast.walk(node.value)}
+            require(not derived, f"{at(kit, path, node)}: an address that is made of another's")
         pinned = isinstance(node, ast.Call) and name_of(node.func) in RESOLVES
         require(not pinned, f"{at(kit, path, node)}: an address that is looked up once")
     return f"{len(modules)} modules"

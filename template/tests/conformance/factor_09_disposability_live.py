@@ -195,13 +195,21 @@ def rollout(kit: Kit) -> dict[str, float]:
 @check("IX-4", 13, 62, needs=("worker", "story.enqueue"))
 async def crash(kit: Kit) -> str:
     """A worker that is killed in the middle of its jobs loses none: those in its place do them."""
-    jobs, interrupted, _, _ = await kit.once(crashed)
-    return f"{len(MOMENTS)} kills, {interrupted} jobs in hand, all {jobs} done"
+    told = await kit.once(crashed)
+    return f"{len(MOMENTS)} kills, {told.interrupted} jobs in hand, all {told.jobs} done"
 
 
-async def crashed(kit: Kit) -> tuple[int, int, str, list[Event]]:
-    """Jobs that were asked for and are done, those that were in a worker's hand as it was killed,
-    the id of the request that asked, and what was said of these as they were begun again."""
+@dataclass(frozen=True)
+class Crashed:
+    """Jobs that are done though their workers were killed."""
+
+    jobs: int
+    interrupted: int  # of them, in the hand of a worker as it was killed
+    request: str  # the id of the one that asked for them
+    again: list[Event]  # what workers said as they began the interrupted ones again
+
+
+async def crashed(kit: Kit) -> Crashed:
     async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         client.headers["X-Request-ID"] = asked = f"request-{uuid.uuid4().hex}"
@@ -228,7 +236,7 @@ async def crashed(kit: Kit) -> tuple[int, int, str, list[Event]]:
         await until(lambda: done(client, about), "every job of a killed worker is done", 60)
         await other.stop()
         again += begun(other, interrupted)
-    return len(about), len(interrupted), asked, again
+    return Crashed(len(about), len(interrupted), asked, again)
 
 
 def begun(worker: Process, jobs: set[str]) -> list[Event]:
