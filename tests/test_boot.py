@@ -37,17 +37,26 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def run(command: str, cwd: Path, env: dict[str, str]) -> str:
-    done = subprocess.run(
+    with subprocess.Popen(
         [command],
         cwd=cwd,
         env=env,
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,  # a hang is a failure too
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    ) as running:
+        try:
+            said, _ = running.communicate(timeout=900)
+        except subprocess.TimeoutExpired:  # a hang is a failure too, and Python says where it is
+            os.killpg(running.pid, signal.SIGINT)
+            try:
+                said, _ = running.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                said, _ = running.communicate()
+    assert running.returncode == 0, said
+    return said
 
 
 def processes(service: Path) -> list[str]:

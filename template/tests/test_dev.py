@@ -43,3 +43,13 @@ def test_a_server_s_port_is_its_own_and_none_that_the_system_gives_to_connection
     assert len(set(ports)) == 200
     with socket.create_server(("127.0.0.1", 0)) as given:
         assert max(ports) < given.getsockname()[1]
+
+
+def test_a_server_that_does_not_stop_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.1)
+    deaf = ["sh", "-c", "trap '' TERM; echo; exec sleep 600"]
+    log = tmp_path / "log"
+    with server.running(deaf, log, lambda: log.stat().st_size > 0):
+        pass

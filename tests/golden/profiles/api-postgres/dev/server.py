@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_SECONDS = 60
+STOP_SECONDS = 30
 TURNS = itertools.count(random.randrange(12_768))
 
 
@@ -26,7 +27,7 @@ def running(
     prefix: Sequence[str] | None = None,
     stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[None]:
-    """Run a server until the block ends.
+    """Run a server until the block ends; one that then does not stop in time is killed.
 
     log: where its output goes. ready: whether it answers yet. stop: the signal that ends it.
     prefix: a command that starts it with other rights, in place of the one that ends it with us.
@@ -50,7 +51,11 @@ def running(
         yield
     finally:
         server.send_signal(stop)
-        server.wait()
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def leash(stop: signal.Signals) -> list[str]:
