@@ -20,7 +20,7 @@ from invoiceflow.config import Settings
 
 from tests.pipe import pipe
 from tests.queueing import dead, working
-from tests.running import until
+from tests.running import SECONDS, until
 
 seen: list[str] = []
 gate = asyncio.Event()
@@ -213,8 +213,9 @@ async def test_what_a_worker_gives_back_is_tried_again(
     assert dramatiq.Message.decode(body).message_id == id
 
 
-async def test_who_asks_for_what_is_tried_again_is_answered_though_the_connection_is_lost(
-    attached: Settings,
+@pytest.mark.parametrize("lost", ["channel", "connection"])
+async def test_who_asks_for_what_is_tried_again_is_answered_though_the_consumer_is_lost(
+    attached: Settings, lost: str
 ) -> None:
     with closing(queue_rabbitmq.WorkerBroker(attached)) as own:
         worker: Any = SimpleNamespace(consumers={})
@@ -223,12 +224,12 @@ async def test_who_asks_for_what_is_tried_again_is_answered_though_the_connectio
         worker.consumers[own.jobs] = SimpleNamespace(consumer=consumer)
         asked = asyncio.create_task(own.first(worker))
         await until(lambda: consumer.asked)
-        consumer.connection.close()
+        getattr(consumer, lost).close()
         with suppress(ConnectionClosed):
             consumer.close()
-        await until(asked.done)
-        assert asked.result() is None
-        assert await own.first(worker) is None
+        async with asyncio.timeout(SECONDS):
+            assert await asked is None
+            assert await own.first(worker) is None
 
 
 async def test_what_fails_when_it_is_tried_again_is_replayed_as_new(

@@ -117,6 +117,10 @@ class Consumer(rabbitmq._RabbitmqConsumer):
         try:
             super().close()  # type: ignore[no-untyped-call]
         finally:
+            # Of a channel that the server has closed, the library leaves the connection open: who
+            # asks next would be answered by nobody.
+            with suppress(pika.exceptions.AMQPError):
+                self.connection.close()
             self._answer(None)
 
     def _answer(self, message: Any) -> None:
