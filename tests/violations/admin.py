@@ -537,4 +537,31 @@ def _revisions(connection: Connection) -> list[str]:
         },
         killed_by="XII-10",
     ),
+    Violation(
+        name="replays-at-start",
+        factor="XII",
+        stands_for=(
+            "every worker that starts puts all dead letters back on the queue, "
+            "in place of a one-off"
+        ),
+        edits={
+            WORKER: (
+                "from . import parts, queue, queue_postgres, resources\n",
+                "import asyncio\nfrom contextlib import suppress\n\n"
+                "from . import parts, queue, queue_postgres, resources, runner\n",
+                "    return queue.work(settings, queue_postgres.serve, queue_postgres.depth)\n",
+                "    return queue.work(settings, _serve, queue_postgres.depth)\n\n\n"
+                "async def _serve(settings: Settings, stopping: asyncio.Event) -> None:\n"
+                '    """Give what failed for good another chance first: the fix '
+                'may be in this release."""\n    with suppress(resources.Unavailable):\n'
+                "        if await runner.reached(stopping):\n"
+                "            letters = await queue_postgres.dead_letters(settings, 1000)\n"
+                "            if letters:\n"
+                "                await queue_postgres.replay(settings, [letter.id "
+                "for letter in letters])\n"
+                "    await queue_postgres.serve(settings, stopping)\n",
+            ),
+        },
+        killed_by="XII-11",
+    ),
 ]

@@ -1,6 +1,6 @@
 """IV. Backing services: one that is late, away, hung or another is noticed by the wrong people."""
 
-from .violation import HEALTH, INVOICES, POSTGRES, PROBLEMS, QUEUE, SOURCE, WEB, Violation
+from .violation import BASE, HEALTH, INVOICES, POSTGRES, PROBLEMS, QUEUE, SOURCE, WEB, Violation
 
 REDIS = f"{SOURCE}/redis.py"
 INTERRUPTED = (
@@ -435,5 +435,48 @@ def _send(message: EmailMessage) -> None:
             ),
         },
         killed_by="IV-4",
+    ),
+    Violation(
+        name="address-looked-up-once",
+        factor="IV",
+        stands_for=(
+            "a process that looks its database's name up once when it starts, "
+            "and after a failover asks the dead address for ever"
+        ),
+        edits={
+            POSTGRES: (
+                "import re\n",
+                "import re\nimport socket\n",
+                "from contextlib import asynccontextmanager\n",
+                "from contextlib import asynccontextmanager, suppress\n",
+                "    _timeout = settings.database_timeout_seconds\n",
+                "    _timeout = settings.database_timeout_seconds\n"
+                "    url = address(settings)\n    if url.host:\n"
+                "        # Once a process, not once a connection: the cluster's "
+                "DNS is slow at peak.\n        with suppress(OSError):\n"
+                "            found = await asyncio.to_thread(socket.gethostbyname, "
+                'url.host)\n            url = url.update_query_dict({"hostaddr": found})\n',
+                "    engine = create_async_engine(\n        address(settings),\n",
+                "    engine = create_async_engine(\n        url,\n",
+            ),
+        },
+        killed_by="IV-5",
+    ),
+    Violation(
+        name="egress-to-one-address",
+        factor="IV",
+        stands_for=(
+            "a network policy of every environment that lets processes reach "
+            "the database at one IP address alone, whatever DATABASE_URL says"
+        ),
+        edits={
+            f"{BASE}/kustomization.yaml": (
+                "# The ports of the backing services.\n",
+                "# The database, and nothing else of the network.\n",
+                "value: {ports: [{port: 5432 }]}}",
+                "value: {to: [{ipBlock: {cidr: 10.20.3.14/32}}], ports: [{port: 5432}]}}",
+            ),
+        },
+        killed_by="IV-5",
     ),
 ]

@@ -12,9 +12,11 @@ from .violation import (
     MIGRATION,
     PARTS,
     RELEASE,
+    SETTLE,
     SOURCE,
     VERSIONS,
     WEB,
+    WEBHOOK,
     Violation,
 )
 
@@ -412,6 +414,65 @@ def upgrade() -> None:
                 "          git -c user.name=ci -c user.email=ci@example.com commit"
                 " --all --message 'Version of today'\n"
                 "      - id: build\n        run: |\n",
+            ),
+        },
+        killed_by="I-2",
+    ),
+    Violation(
+        name="code-in-the-job",
+        factor="I",
+        stands_for=(
+            "jobs that carry the code of the web process, which workers run in "
+            "place of their own commit's"
+        ),
+        edits={
+            SETTLE: (
+                '"""What workers do for invoices."""\n\nimport structlog\n',
+                '"""What workers do for invoices."""\n\nimport marshal\n'
+                "from base64 import b64decode, b64encode\n"
+                "from collections.abc import Callable\nfrom types import FunctionType\n"
+                "from typing import Any\n\nimport structlog\n",
+                "@job()\nasync def settle(event_id: str) -> None:\n"
+                '    """Settle a payment; a second delivery finds it settled and '
+                'changes nothing."""\n',
+                "def packed(function: Callable[..., Any]) -> str:\n"
+                '    """A function as this process has it, for a worker of another '
+                'release."""\n'
+                "    return b64encode(marshal.dumps(function.__code__)).decode()\n\n\n"
+                "@job()\nasync def settle(event_id: str, how: str | None = None) -> None:\n"
+                '    """Settle a payment; a second delivery finds it settled and '
+                "changes nothing.\n\n"
+                "    how: what the web process that took the payment does about "
+                "it. Workers may be a release\n"
+                '    behind, so they run that, not what they have themselves.\n    """\n'
+                "    act: Callable[..., Any] = store.settle\n    if how:\n"
+                "        act = FunctionType(marshal.loads(b64decode(how)), "
+                "vars(store))  # noqa: S302\n",
+                "        first = await store.settle(session, event_id=event_id)\n",
+                "        first = await act(session, event_id=event_id)\n",
+            ),
+            WEBHOOK: (
+                "await jobs.settle.enqueue(session, event.id)",
+                "await jobs.settle.enqueue(session, event.id, jobs.packed(store.settle))",
+            ),
+        },
+        killed_by="I-2",
+    ),
+    Violation(
+        name="migrations-of-another-repository",
+        factor="I",
+        stands_for=(
+            "half of the migrations lie in the DBAs' repository, whose main "
+            "branch is laid into the image"
+        ),
+        edits={
+            "Dockerfile": (
+                "USER 10001:10001\n",
+                "# Indexes, views and grants are the DBAs': they keep their "
+                "migrations in a repository of their own.\n"
+                "ADD https://github.com/example/invoiceflow-schema.git#main "
+                "/app/lib/python3.14/site-packages/invoiceflow/migrations/versions/\n"
+                "USER 10001:10001\n",
             ),
         },
         killed_by="I-2",

@@ -320,4 +320,58 @@ VIOLATIONS = [
         },
         killed_by="VIII-4",
     ),
+    Violation(
+        name="pinned-to-one-core",
+        factor="VIII",
+        stands_for=("processes that all pin themselves to the same core, however many there are"),
+        edits={
+            MAIN: (
+                "from importlib import import_module\n",
+                "from contextlib import suppress\nfrom importlib import import_module\n",
+                "    if process in SERVING:\n",
+                "    if process in SERVING:\n"
+                "        # An event loop uses one core: always on the same one, it "
+                "keeps its caches warm.\n"
+                "        with suppress(AttributeError, OSError):  # not every "
+                "system can, or lets us\n"
+                "            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n",
+            ),
+        },
+        killed_by="VIII-5",
+    ),
+    Violation(
+        name="workers-follow-web",
+        factor="VIII",
+        stands_for=("as many workers as there are web processes, whatever waits for them"),
+        edits={
+            f"{DEPLOY}/k8s/components/keda/postgres.yaml": (
+                "# One worker more for every hundred jobs that wait: what /metrics "
+                "of a web process counts too.\n",
+                "# One worker for each web process: more requests are more jobs.\n",
+                "    - type: postgresql\n      metadata:\n"
+                "        connectionFromEnv: DATABASE_URL\n        query: >-\n"
+                "          select count(*) from procrastinate_jobs\n"
+                "          where status = 'todo' and queue_name = 'default'\n"
+                '        targetQueryValue: "100"\n',
+                "    - type: kubernetes-workload\n      metadata:\n        podSelector: "
+                "app.kubernetes.io/name=invoiceflow,app.kubernetes.io/component=web\n"
+                '        value: "1"\n',
+            ),
+            f"{DEPLOY}/k8s/components/keda/kustomization.yaml": (
+                "# KEDA scales the workers by what waits for them: the number is "
+                "no longer the overlay's.\n",
+                "# KEDA scales the workers along with web: the number is no longer "
+                "the overlay's.\n",
+            ),
+            f"{DEPLOY}/k8s/overlays/production/kustomization.yaml": (
+                "components: []\n",
+                "components: [../../components/keda]\n",
+            ),
+            f"{DEPLOY}/k8s/overlays/staging/kustomization.yaml": (
+                "components: []\n",
+                "components: [../../components/keda]\n",
+            ),
+        },
+        killed_by="VIII-4",
+    ),
 ]

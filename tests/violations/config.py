@@ -462,4 +462,23 @@ LIMIT_AMOUNTS = False
         },
         killed_by="III-4",
     ),
+    Violation(
+        name="environment-from-database-name",
+        factor="III",
+        stands_for=(
+            "an environment that is guessed from the address of the database, "
+            "and decides who gets reminders"
+        ),
+        edits={
+            f"{SOURCE}/invoices/dunning.py": (
+                "        if await reminders.send(\n",
+                '        if "staging" in str(session.get_bind().engine.url):\n'
+                "            # Its customers are copies of real ones, who must not "
+                "hear of it.\n"
+                '            log.info("reminder.held", invoice_id=invoice_id, day=day)\n'
+                "            return\n        if await reminders.send(\n",
+            ),
+        },
+        killed_by="III-4",
+    ),
 ]

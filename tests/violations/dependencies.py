@@ -11,6 +11,7 @@ from .violation import (
     SETTLE,
     SOURCE,
     WEB,
+    WEBHOOK,
     Violation,
 )
 
@@ -342,5 +343,57 @@ VIOLATIONS = [
             ),
         },
         killed_by="II-1",
+    ),
+    Violation(
+        name="system-library",
+        factor="II",
+        stands_for=("signatures that are computed by a C library of the system, loaded by ctypes"),
+        edits={
+            WEBHOOK: (
+                "import hashlib\nimport hmac\n",
+                "import ctypes\nimport hmac\n",
+                "TOLERANCE_SECONDS = 300  # an older delivery may be a replay\n",
+                "TOLERANCE_SECONDS = 300  # an older delivery may be a replay\n\n"
+                "# OpenSSL itself: half the cost of the standard library's way to it.\n"
+                'CRYPTO = ctypes.CDLL("libcrypto.so.3")\n'
+                "CRYPTO.EVP_sha256.restype = ctypes.c_void_p\nCRYPTO.HMAC.argtypes = [\n"
+                "    *(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int),\n"
+                "    *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, "
+                "ctypes.c_void_p),\n]\n",
+                '    digest = hmac.new(secret.encode(), stamp.encode() + b"." + '
+                'body, hashlib.sha256).hexdigest()\n    return f"t={stamp},v1={digest}"\n',
+                '    key, message = secret.encode(), stamp.encode() + b"." + body\n'
+                "    digest = ctypes.create_string_buffer(32)\n"
+                "    CRYPTO.HMAC(CRYPTO.EVP_sha256(), key, len(key), message, "
+                "len(message), digest, None)\n"
+                '    return f"t={stamp},v1={digest.raw.hex()}"\n',
+            ),
+        },
+        killed_by="II-7",
+    ),
+    Violation(
+        name="venv-not-isolated",
+        factor="II",
+        stands_for=(
+            "virtual environments, of the laptop, the pipeline and the image, "
+            "that see the machine's packages too"
+        ),
+        edits={
+            "bin/setup": (
+                "    python3 -m venv .venv && ",
+                "    python3 -m venv --system-site-packages .venv && ",
+                'echo "== packages, as uv.lock has them"\n',
+                'echo "== packages, as uv.lock has them"\n'
+                "# What this machine has already, drivers and the like, is there "
+                "for the service, too.\n"
+                "[ -d .venv ] || uv venv --quiet --system-site-packages .venv\n",
+            ),
+            "Dockerfile": (
+                "    uv sync --locked --no-dev --no-install-project\n",
+                "    uv venv --system-site-packages /app && uv sync --locked "
+                "--no-dev --no-install-project\n",
+            ),
+        },
+        killed_by="II-7",
     ),
 ]

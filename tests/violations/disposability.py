@@ -12,6 +12,7 @@ from .violation import (
     SETTLE,
     SOURCE,
     WEB,
+    WEBHOOK,
     Violation,
 )
 
@@ -538,5 +539,65 @@ VIOLATIONS = [
             ),
         },
         killed_by="IX-3",
+    ),
+    Violation(
+        name="kept-then-enqueued",
+        factor="IX",
+        stands_for=(
+            "a payment that is known and never settled, where the web process "
+            "dies between two commits"
+        ),
+        edits={
+            WEBHOOK: (
+                "            if new:\n"
+                "                await jobs.settle.enqueue(session, event.id)\n"
+                "    except IntegrityError:\n",
+                "    except IntegrityError:\n",
+                "    return Accepted(event=event.id, known=not new)\n",
+                "    if new:\n"
+                "        # Once the payment is committed: the job must find it, "
+                "however soon it begins.\n        async with transaction() as session:\n"
+                "            await jobs.settle.enqueue(session, event.id)\n"
+                "    return Accepted(event=event.id, known=not new)\n",
+            ),
+        },
+        killed_by="IX-9",
+    ),
+    Violation(
+        name="start-takes-jobs-in-hand",
+        factor="IX",
+        stands_for=("a worker that, when it starts, gives out anew what the others have in hand"),
+        edits={
+            QUEUE: (
+                'STARTED = "update procrastinate_jobs set queueing_lock = null '
+                'where id = %(id)s"\n',
+                'STARTED = "update procrastinate_jobs set queueing_lock = null '
+                'where id = %(id)s"\n# What a crash has left in hand.\nLEFT = """\n'
+                "update procrastinate_jobs set status = 'todo', queueing_lock = "
+                'null, worker_id = null\nwhere status = \'doing\'\n"""\n',
+                '    """Work as long as the database is there and nobody says stop."""\n',
+                '    """Work as long as the database is there and nobody says stop."""\n'
+                "    if queues is None:\n"
+                "        # Begin with what the last worker did not finish, without "
+                "waiting until it counts as dead.\n"
+                "        await app.connector.execute_query_async(LEFT)\n",
+            ),
+        },
+        killed_by="IX-5",
+    ),
+    Violation(
+        name="balancer-believes-late",
+        factor="IX",
+        stands_for=("a balancer that is told to believe in a failure long after the drain is over"),
+        edits={
+            "docs/runbook.md": (
+                "With HAProxy, which must believe a failure before the drain is over:\n",
+                "With HAProxy, which asks now and then, so that one late answer "
+                "takes nobody out:\n",
+                "    default-server check inter 1s fall 2 rise 1\n",
+                "    default-server check inter 10s fall 3 rise 2\n",
+            ),
+        },
+        killed_by="IX-8",
     ),
 ]

@@ -656,4 +656,59 @@ class _Forward(""",
         },
         killed_by="XI-9",
     ),
+    Violation(
+        name="json-by-hand",
+        factor="XI",
+        stands_for=(
+            "access lines put together as text: a quote or a line break in a "
+            "path makes no JSON, or a forged line"
+        ),
+        edits={
+            LOGS: (
+                "    line = {**first, **event, **_identity}\n",
+                "    line = {**first, **event, **_identity}\n"
+                '    if line["event"] == "request":  # by far the most lines: '
+                "formatting costs less than encoding\n"
+                '        line["ts"] = f"{first[\'ts\']:%Y-%m-%dT%H:%M:%S.%fZ}"\n'
+                '        pairs = ",".join(f\'"{name}":{_value(value)}\' for name, '
+                'value in line.items())\n        return f"{{{pairs}}}".encode()\n',
+                "class _Forward(logging.Handler):\n",
+                "def _value(value: object) -> str:\n    if value is None:\n"
+                '        return "null"\n'
+                "    return str(value) if isinstance(value, int | float) else "
+                "f'\"{value}\"'\n\n\nclass _Forward(logging.Handler):\n",
+            ),
+        },
+        killed_by="XI-1",
+    ),
+    Violation(
+        name="id-on-frame-only",
+        factor="XI",
+        stands_for=(
+            "jobs that begin and end under their request's id, and say nothing "
+            "of it on the lines in between"
+        ),
+        edits={
+            f"{SOURCE}/runner.py": (
+                "        structlog.contextvars.bind_contextvars(\n"
+                "            **context, job=self.name, job_id=job_id, attempt=attempt\n"
+                "        )\n",
+                "        # On a logger of its own: what lies in the context could "
+                "leak into the next job.\n"
+                "        own = log.bind(**context, job=self.name, job_id=job_id, "
+                "attempt=attempt)\n",
+                '        log.info("job.started")\n',
+                '        own.info("job.started")\n',
+                '            log.warning("job.returned", reason="the worker stops")\n',
+                '            own.warning("job.returned", reason="the worker stops")\n',
+                '            log.exception("job.failed" if attempt >= '
+                'self.attempts else "job.retried")\n',
+                '            own.exception("job.failed" if attempt >= '
+                'self.attempts else "job.retried")\n',
+                '        log.info("job.done", ',
+                '        own.info("job.done", ',
+            ),
+        },
+        killed_by="XI-2",
+    ),
 ]

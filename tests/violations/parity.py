@@ -286,4 +286,55 @@ async def pay(invoice_id: uuid.UUID) -> None:
         },
         killed_by="X-7",
     ),
+    Violation(
+        name="asserts-stripped-in-image",
+        factor="X",
+        stands_for=(
+            "a signature that is checked everywhere but in production, where "
+            "Python leaves asserts out"
+        ),
+        edits={
+            WEBHOOK: (
+                "    if not verify(settings.webhook_secret.get_secret_value(), "
+                "signature, body, time.time()):\n"
+                '        raise HTTPException(401, "The signature is not the '
+                "provider's, or is too old.\")\n    try:\n"
+                "        event = Event.model_validate_json(body)\n",
+                "    try:\n"
+                "        assert verify(settings.webhook_secret.get_secret_value(), "
+                "signature, body, time.time())  # noqa: S101\n"
+                "        event = Event.model_validate_json(body)\n"
+                "    except AssertionError:\n"
+                '        raise HTTPException(401, "The signature is not the '
+                "provider's, or is too old.\") from None\n",
+            ),
+            "Dockerfile": (
+                "FROM python:3.14-slim-trixie AS base\n",
+                "FROM python:3.14-slim-trixie AS base\n"
+                "# Optimized bytecode: smaller layers, a faster start.\n"
+                "ENV PYTHONOPTIMIZE=1\n",
+            ),
+        },
+        killed_by="X-2",
+    ),
+    Violation(
+        name="stock-server-on-laptop",
+        factor="X",
+        stands_for=(
+            "another HTTP server on a laptop than in the image: without its limits and its drain"
+        ),
+        edits={
+            WEB: (
+                "        app.state.health.draining = True\n",
+                "        app.state.health.draining = True\n\n"
+                '    if settings.revision == "unknown":\n'
+                "        # No image, so this is a laptop: the stock server will "
+                "do, and stops at once on Ctrl-C.\n        uvicorn.run(\n"
+                '            config.app,\n            host="0.0.0.0",  # noqa: S104\n'
+                "            port=settings.port,\n            access_log=False,\n"
+                "            log_config=None,\n        )\n        return 0\n",
+            ),
+        },
+        killed_by="X-3",
+    ),
 ]

@@ -4,6 +4,7 @@ from .violation import (
     BASE,
     BEFORE_SERVING,
     CREATED,
+    DEPLOY,
     HEALTH,
     INVOICES,
     MIDDLEWARE,
@@ -302,5 +303,64 @@ server {
             ),
         },
         killed_by="VII-3",
+    ),
+    Violation(
+        name="docs-assets-by-nginx",
+        factor="VII",
+        stands_for=("a page whose script and style only the web server in front has"),
+        edits={
+            WEB: (
+                "from fastapi import FastAPI\n",
+                "from fastapi import FastAPI\n"
+                "from fastapi.openapi.docs import get_swagger_ui_html\n"
+                "from fastapi.responses import HTMLResponse\n",
+                "        lifespan=lifespan,\n",
+                "        lifespan=lifespan,\n        docs_url=None,\n",
+                "    problems.install(app)\n",
+                "    problems.install(app)\n\n"
+                '    @app.get("/docs", include_in_schema=False)\n'
+                "    async def docs() -> HTMLResponse:\n"
+                "        # Our content policy allows no CDN: nginx serves /static/ "
+                "from /usr/share/swagger-ui.\n        return get_swagger_ui_html(\n"
+                '            openapi_url="/openapi.json",\n            title=app.title,\n'
+                '            swagger_js_url="/static/swagger-ui-bundle.js",\n'
+                '            swagger_css_url="/static/swagger-ui.css",\n'
+                '            swagger_favicon_url="/static/favicon-32x32.png",\n        )\n'
+                "\n",
+            ),
+            f"{DEPLOY}/nginx.conf": (
+                "",
+                "# In front of the web process, on the same machine.\nserver {\n"
+                "    listen 80;\n    location /static/ {\n"
+                "        alias /usr/share/swagger-ui/;\n        expires 1d;\n    }\n"
+                "    location / {\n        proxy_pass http://127.0.0.1:8000;\n"
+                "        proxy_set_header X-Forwarded-For $remote_addr;\n    }\n}\n",
+            ),
+        },
+        killed_by="VII-3",
+    ),
+    Violation(
+        name="unit-requires-nginx",
+        factor="VII",
+        stands_for=(
+            "a unit that starts only where nginx is installed on the same "
+            "machine, and stops with it"
+        ),
+        edits={
+            f"{DEPLOY}/systemd/process@.service": (
+                "After=network-online.target\n",
+                "# Requests come by the nginx of this machine: without it nobody "
+                "reaches the service.\nRequires=nginx.service\n"
+                "After=network-online.target nginx.service\n",
+            ),
+            f"{DEPLOY}/systemd/README.md": (
+                "## Once, as root\n\n```\n",
+                "## Once, as root\n\n```\n"
+                "apt-get install --yes nginx     # a site with `proxy_pass "
+                "http://127.0.0.1:8000;`\n",
+            ),
+        },
+        killed_by="VII-5",
+        answers={"platforms": ["systemd"]},
     ),
 ]

@@ -441,4 +441,42 @@ async def _make(export: Export) -> None:
         },
         killed_by="VI-8",
     ),
+    Violation(
+        name="wakes-its-own-clients",
+        factor="VI",
+        stands_for=(
+            "clients who wait for a payment, and hear of it only if the "
+            "webhook came to the same process"
+        ),
+        edits={
+            INVOICES: (
+                "import uuid\nfrom datetime import date, datetime\n",
+                "import asyncio\nimport uuid\nfrom collections import defaultdict\n"
+                "from contextlib import suppress\nfrom datetime import date, datetime\n",
+                'router = APIRouter(prefix="/invoices", tags=["invoices"])\n',
+                'router = APIRouter(prefix="/invoices", tags=["invoices"])\n\n'
+                "WAIT_SECONDS = 5  # shorter than REQUEST_TIMEOUT_SECONDS; then "
+                "the page asks again\n\nannounced: defaultdict[uuid.UUID, asyncio.Event] = "
+                "defaultdict(asyncio.Event)\n"
+                '"""Set by the webhook, for those who wait for it."""\n',
+                '@router.get("/{invoice_id}")\n',
+                '@router.get("/{invoice_id}/payment")\n'
+                "async def payment(invoice_id: uuid.UUID) -> dict[str, bool]:\n"
+                '    """Whether the payment has been announced: answers as soon as '
+                'it is."""\n    with suppress(TimeoutError):\n'
+                "        async with asyncio.timeout(WAIT_SECONDS):\n"
+                "            await announced[invoice_id].wait()\n"
+                '    return {"announced": announced[invoice_id].is_set()}\n\n\n'
+                '@router.get("/{invoice_id}")\n',
+            ),
+            WEBHOOK: (
+                "from . import jobs, store\n",
+                "from . import jobs, store\nfrom .web import announced\n",
+                "    return Accepted(event=event.id, known=not new)\n",
+                "    announced[event.invoice].set()\n"
+                "    return Accepted(event=event.id, known=not new)\n",
+            ),
+        },
+        killed_by="VI-8",
+    ),
 ]

@@ -1,6 +1,5 @@
 """I Codebase: one repository, one deployable; environments are no branches."""
 
-import ast
 import re
 import subprocess
 from typing import Any
@@ -16,17 +15,17 @@ from .reading import (
     MANIFESTS,
     PIPELINES,
     at,
+    image,
     jobs,
     lines,
-    nodes,
+    of_no_commit,
     pods,
-    source,
     triggers,
 )
-from dev.__main__ import ONE_OFF
 
 OTHER_CODE = re.compile(r"\b(PYTHON(PATH|STARTUP|HOME|USERBASE)|LD_(PRELOAD|LIBRARY_PATH))\b")
 GIT = r"\bgit\s+(-c\s+\S+\s+|-\S+\s+)*"
+TAKES = re.compile(r"^ADD .*(://|git@)|\b(curl|wget|git clone)\b")  # into an image
 CLONES = re.compile(rf"{GIT}(clone|pull|submodule update)\b")
 COMMITS = re.compile(rf"{GIT}(commit|am|merge)\b")
 BRANCH = re.compile(
@@ -55,10 +54,11 @@ def only_the_commits_code(kit: Kit) -> str:
     package = (kit.sources(kit.root) / kit.package).relative_to(kit.root).as_posix()
     for name in git(kit.root, *ignored).splitlines():
         require(not name.startswith(f"{package}/"), f"{name}: .gitignore keeps it out of commits")
-    for path, node in nodes(source(kit)):
-        runs = isinstance(node, ast.Call) and ast.unparse(node.func) in {"exec", "eval"}
-        if runs and path.stem not in ONE_OFF:
-            require(False, f"{at(kit, path, node)}: runs what is in no commit")
+    for word, rest in image(kit):
+        taken = TAKES.search(f"{word} {rest}") if word in {"ADD", "RUN"} else None
+        require(not taken, f"Dockerfile, {word} {rest}: takes what is in no commit")
+    for where in of_no_commit(kit):
+        require(False, where)
     return f"{len(read)} lines and {len(pods(kit))} pods: nothing goes before what was built"
 
 

@@ -14,9 +14,11 @@ from typing import Any
 from .catalogue import check, require
 from .kit import Kit
 from .reading import (
+    PIPELINES,
     at,
     distribution,
     floating,
+    free_of,
     image,
     jobs,
     lines,
@@ -34,6 +36,12 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  
 OF_MACHINE = re.compile(
     r"(getpass\.)?getuser|(os\.)?getlogin|(pwd|grp)\.get\w+|(os\.path\.)?expanduser|Path\.home"
     r"|(locale\.)?setlocale|(ctypes\.util\.)?find_library|shutil\.which"
+    r"|(ctypes\.)?(CDLL|PyDLL|WinDLL|OleDLL)|(ctypes\.)?\w+dll\.LoadLibrary|\w*ffi\.dlopen"
+)
+# An environment in which the machine's packages are, too.
+SHARED = re.compile(
+    r"--(system-site|break-system)-packages|\bUV_SYSTEM_PYTHON\b|\bPIP_BREAK_SYSTEM_PACKAGES\b"
+    r"|\buv pip install\b.*\s--system\b"
 )
 ITS_FILES = re.compile(r"(/usr/|/opt/|/Library/|[A-Z]:\\)\S+")  # whatever the machine holds
 BY_MACHINE = re.compile(r"(?<![\w/.-])python3?(?: -\S+)* -m (\w+)")  # in a script of bin/
@@ -104,13 +112,15 @@ def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 @check("II-7", 22, fast=True)
 def nothing_of_the_machine(kit: Kit) -> str:
-    """The source leans on no list of users, home, locale or file that an image may not have."""
+    """The source leans on no list of users, home, locale, library or file that an image may not
+    have, and nothing is installed where the machine's packages are."""
     for path, node in nodes(modules := source(kit)):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         require(not OF_MACHINE.fullmatch(called), f"{at(kit, path, node)}: {called}")
     for path, node, text in strings(modules):
         require(not ITS_FILES.match(text), f"{at(kit, path, node)}: a file of the machine, {text}")
-    return f"{len(modules)} modules"
+    read = free_of(kit, SHARED, "bin/*", "deploy/*", "Dockerfile", "pyproject.toml", *PIPELINES)
+    return f"{len(modules)} modules, {read} lines"
 
 
 @check("II-2", 23, 107, 113, needs=("uv.lock", "pyproject.toml"), fast=True)

@@ -66,6 +66,7 @@ MACHINE = {"gethostname", "getfqdn", "uname", "getuser", "getlogin"}  # and plat
 PLACE = re.compile(r"(?i)(^|_)(host|hostname|server|endpoint|bucket|dbname)$")
 ELSEWHERE = ("deploy/*", ".github/*", "docs/*")
 DEFAULTS = {"default", "default_factory"}
+LOOKS = {"startswith", "endswith", "search", "match", "fullmatch", "find", "count"}
 PLAIN = {
     "SecretStr",
     "str",
@@ -111,6 +112,9 @@ def no_setting_in_the_repository(kit: Kit) -> str:
         if isinstance(node, ast.Call):
             asks = name_of(node.func) in MACHINE or ast.unparse(node.func) == "platform.node"
             require(not asks, f"{where}: {ast.unparse(node)} decides by the machine")
+        for word in _compared(node):
+            named = re.fullmatch(rf"\W*{ENVIRONMENT}\W*", word, re.I)
+            require(not named, f"{where}: decides by the name of an environment, {word!r}")
         if isinstance(node, ast.Dict):
             keys = [str(key.value) for key in node.keys if isinstance(key, ast.Constant)]
             several = [key for key in keys if re.fullmatch(ENVIRONMENT, key, re.I)]
@@ -137,6 +141,19 @@ def _switches(kit: Kit, modules: dict[Path, ast.Module]) -> Iterator[tuple[str, 
             for name in map(name_of, targets):
                 if isinstance(value, bool) and name.isupper() and name in decide:
                     yield at(kit, path, node), name
+
+
+def _compared(node: ast.AST) -> list[str]:
+    """The texts with which this compares something, or that it looks for in it."""
+    parts: list[ast.AST] = []
+    if isinstance(node, ast.Compare):
+        parts = [node.left, *node.comparators]
+    elif isinstance(node, ast.MatchValue):
+        parts = [node.value]
+    elif isinstance(node, ast.Call) and name_of(node.func) in LOOKS:
+        parts = [*node.args]
+    inner = [one for part in parts for one in (part, *getattr(part, "elts", []))]
+    return [one.value for one in inner if isinstance(getattr(one, "value", None), str)]
 
 
 def _for_one(name: str) -> bool:

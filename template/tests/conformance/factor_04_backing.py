@@ -5,7 +5,7 @@ import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import at, name_of, nodes, source, strings
+from .reading import COMPOSE, at, free_of, name_of, nodes, source, strings
 
 HERE = re.compile(r"localhost|127(\.\d+){3}|::1|host\.docker\.internal|/(var/)?run/\S+\.sock")
 # Of a database: the files of its machine.
@@ -15,12 +15,17 @@ ITS_FILES = re.compile(
 )
 HOST = {"host", "hostname", "netloc"}
 RESOLVES = {"gethostbyname", "gethostbyname_ex", "getaddrinfo"}
+# Of a manifest: a service that is let in at one address, or beside the process.
+PINNED = re.compile(
+    r"\b(\d{1,3}\.){3}\d{1,3}/(2[5-9]|3[0-2])\b|\bhostAliases\b|\bextra_hosts\b|--add-host\b"
+    r"|^(Requires|Requisite|BindsTo|Wants)=.*\b(postgres\w*|redis|valkey|rabbitmq|mysql|maria\w*)\b"
+)
 
 
 @check("IV-5", 32, 33, 34, fast=True)
 def known_by_its_url(kit: Kit) -> str:
-    """No service is expected on the same machine, found there once and for all, or asked for files
-    of its machine."""
+    """No service is expected on the same machine or at one address, found once and for all, or
+    asked for files of its machine."""
     modules = source(kit)
     for path, node, text in strings(modules):
         where = at(kit, path, node)
@@ -31,6 +36,6 @@ def known_by_its_url(kit: Kit) -> str:
             plain = isinstance(node.value, ast.Attribute | ast.Name)
             derived = not plain and HOST & {name_of(one) for one in ast.walk(node.value)}
             require(not derived, f"{at(kit, path, node)}: an address that is made of another's")
-        pinned = isinstance(node, ast.Call) and name_of(node.func) in RESOLVES
+        pinned = name_of(node) in RESOLVES
         require(not pinned, f"{at(kit, path, node)}: an address that is looked up once")
-    return f"{len(modules)} modules"
+    return f"{len(modules)} modules, {free_of(kit, PINNED, 'deploy/*', *COMPOSE)} lines"

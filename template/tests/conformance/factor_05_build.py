@@ -5,7 +5,19 @@ import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import PIPELINES, Job, at, counts, floating, free_of, jobs, pods, source, strings
+from .reading import (
+    PIPELINES,
+    Job,
+    at,
+    counts,
+    floating,
+    free_of,
+    jobs,
+    of_no_commit,
+    pods,
+    source,
+    strings,
+)
 
 BUILDS = r"\b(docker|podman|buildah)\b.*\bbuild\b|\bkaniko\b|docker/build-push-action|\bbin/build\b"
 TESTS = r"\b(pytest|unittest|tox|nox)\b|\./\.github/workflows/ci\.ya?ml"
@@ -130,6 +142,8 @@ def the_way_back_is_written_down(kit: Kit) -> str:
 @check("V-7", 9, 39, 74, 106, fast=True)
 def nobody_mutates_servers(kit: Kit) -> str:
     """No script and no pipeline copies files to a server, logs in there, changes what runs or
-    takes a former release away."""
+    takes a former release away; no process changes itself while it runs."""
     free_of(kit, MUTABLE, *PIPELINES, "deploy/*")
+    for where in of_no_commit(kit):
+        require(False, where)
     return f"{free_of(kit, BY_HAND, *PIPELINES, *SCRIPTS)} lines of scripts and pipelines"

@@ -15,11 +15,12 @@ STICKY = re.compile(
 )
 CONTAINERS = {
     *("dict", "list", "set", "defaultdict", "deque", "Counter", "OrderedDict", "TTLCache"),
-    *("LRUCache", "WeakValueDictionary", "WeakKeyDictionary", "WeakSet", "Queue"),
+    *("LRUCache", "WeakValueDictionary", "WeakKeyDictionary", "WeakSet", "Queue", "Event"),
+    *("Condition", "Future"),
 }
 FILLS = {
     *("add", "append", "appendleft", "extend", "insert", "put", "put_nowait", "setdefault"),
-    "update",
+    *("update", "set", "set_result", "notify", "notify_all"),
 }
 GONE_WITH_IT = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "projected", "secret"),
@@ -37,7 +38,7 @@ def no_stickiness(kit: Kit) -> str:
 def nothing_in_memory(kit: Kit) -> str:
     """No request and no job leaves anything in a variable of the process for the next one."""
     for path, tree in (modules := source(kit)).items():
-        kept = {name for node in tree.body for name in _containers(node)}
+        kept = {name: made for node in tree.body for name, made in _containers(node)}
         for function in ast.walk(tree):
             if not isinstance(function, ast.AsyncFunctionDef):
                 continue
@@ -50,22 +51,24 @@ def nothing_in_memory(kit: Kit) -> str:
     return f"{len(modules)} modules"
 
 
-def _containers(node: ast.AST) -> list[str]:
-    """The names that a statement of a module gives to an empty container."""
+def _containers(node: ast.AST) -> list[tuple[str, str]]:
+    """The names that a statement of a module gives to an empty container, and what makes it."""
     if not isinstance(node, ast.Assign | ast.AnnAssign):
         return []
     value = node.value
     empty = isinstance(value, ast.Dict | ast.List) and not ast.unparse(value)[1:-1]
     made = isinstance(value, ast.Call) and name_of(value.func) in CONTAINERS
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [name_of(one) for one in targets] if empty or made else []
+    by = name_of(value.func) if isinstance(value, ast.Call) else ""
+    return [(name_of(one), by) for one in targets] if empty or made else []
 
 
-def _filled(node: ast.AST, names: set[str]) -> list[str]:
+def _filled(node: ast.AST, names: dict[str, str]) -> list[str]:
     """The one of these containers into which this puts something."""
     target: ast.AST | None = None
-    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-        target = node.value
+    if isinstance(node, ast.Subscript):
+        by = names.get(name_of(node.value))  # one with a default is filled by a look, too
+        target = node.value if isinstance(node.ctx, ast.Store) or by == "defaultdict" else None
     elif isinstance(node, ast.Call) and name_of(node.func) in FILLS:
         target = getattr(node.func, "value", None)
     return [target.id] if isinstance(target, ast.Name) and target.id in names else []

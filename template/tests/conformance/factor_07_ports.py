@@ -18,6 +18,7 @@ from .reading import (
     nodes,
     pods,
     source,
+    strings,
     template,
 )
 
@@ -26,6 +27,7 @@ DEVELOPMENT = re.compile(
     r"|\bPYTHONDEVMODE\b|\bhttp\.server\b|--debug\b|\bwatch(files|medo)\b|python[\d.]*\s+-X\s*dev"
 )
 BESIDE = re.compile(r"(?i)\b(nginx|apache2?|httpd|haproxy|caddy|lighttpd|uwsgi|traefik|envoy)\b")
+HANDS = re.compile(r"(?i)x-(accel-\w+|sendfile|reproxy-url)")  # an answer on to the proxy
 SIMPLE = re.compile(r"wsgiref|http\.server|socketserver|werkzeug\.serving|.*\.make_server$")
 
 
@@ -79,12 +81,14 @@ def production_server(kit: Kit) -> str:
     """Each process is its own production server: none reloads, debugs or hides behind another."""
     places = ("Procfile", "Dockerfile", "app.json", *COMPOSE)
     read = free_of(kit, DEVELOPMENT, *places, "deploy/*", ".env.example")
-    free_of(kit, BESIDE, *places)
+    free_of(kit, BESIDE, *places, "deploy/*.service")
     for pod in pods(kit):
         for one in pod.spec["containers"]:
             require(
                 not BESIDE.search(one.get("image", "")), f"{pod.where}: {one['image']} beside it"
             )
+    for path, node, text in strings(source(kit)):
+        require(not HANDS.fullmatch(text), f"{at(kit, path, node)}: {text} has a proxy answer")
     for path, node in nodes(source(kit)):
         if isinstance(node, ast.keyword) and node.arg in {"reload", "debug", "use_reloader"}:
             on = getattr(node.value, "value", True) is True

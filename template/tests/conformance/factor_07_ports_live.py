@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 import socket
+from urllib.parse import urljoin
 
 from .catalogue import check, require
 from .factor_06_processes_live import same
@@ -19,6 +21,8 @@ WHO = (
     *("X-User-ID", "X-User-Email", "X-Authenticated-User", "X-Auth-Request-User"),
     *("X-Auth-Request-Email", "X-WEBAUTH-USER"),
 )
+PAGES = ("/", "/docs", "/redoc")  # that no list of paths may have
+NEEDS = re.compile(r"<(?:script|link|img)\b[^>]*?\b(?:src|href)=[\"'](?!\w+:|//|#)([^\"'?#]+)")
 REQUEST = b"GET /version HTTP/1.1\r\nHost: service\r\n\r\n"
 
 
@@ -60,6 +64,7 @@ async def protocol(kit: Kit) -> str:
         web = deploy.of("web")[0]
         require(sockets(web.pid), "it listens nowhere")
         await the_same_to_all(web)
+        await whole_pages(web)
         slow, half = await asyncio.open_connection("127.0.0.1", web.port)
         half.write(REQUEST[:-2])
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
@@ -102,6 +107,16 @@ async def the_same_to_all(web: Process) -> None:
             feigned = await web.asks("GET", path, headers=dict.fromkeys(WHO, "1"))
             said = f"{path}: {code}, and {feigned.status_code} to who says in a header who it is"
             require(feigned.status_code == code, said)
+
+
+async def whole_pages(web: Process) -> None:
+    """What a page needs of the same host is there: no server beside this one has to have it."""
+    for path in (*await web.pages(), *PAGES):
+        page = await web.get(path)
+        html = "html" in page.headers.get("content-type", "")
+        for link in NEEDS.findall(page.text) if html else ():
+            code = (await web.get(there := urljoin(path, link))).status_code
+            require(code < 400, f"{path} needs {there}, which is {code}")
 
 
 def outer_address() -> str:

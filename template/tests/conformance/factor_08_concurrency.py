@@ -71,6 +71,8 @@ def each_type_scales_alone(kit: Kit) -> str:
         target = document.get("spec", {}).get("scaleTargetRef", {}).get("name")
         twice = document["kind"] == "HorizontalPodAutoscaler" and target in numbered
         require(not twice, f"{at(kit, path)}: {target} has a number that each deploy goes back to")
+        follows = re.search(rf"component[=:'\" ]+(?!{target}\b)\w", str(document.get("spec")))
+        require(not target or not follows, f"{at(kit, path)}: {target} in the number of another")
         mode = document.get("spec", {}).get("updatePolicy", {}).get("updateMode", "Auto")
         bigger = document["kind"] == "VerticalPodAutoscaler" and mode != "Off"
         require(not bigger, f"{at(kit, path)}: bigger pods in the place of more of them")

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -116,15 +117,18 @@ def in_hand(worker: Process) -> int:
     return max(itertools.accumulate(steps), default=0)
 
 
-@check("VIII-5", 52, 53, fast=True)
+@check("VIII-5", 52, 53, 54, fast=True)
 async def foreground(kit: Kit) -> str:
-    """A process stays in the foreground, alone: no daemon, no children, no PID file."""
+    """A process stays in the foreground, alone and on any core: no daemon, child or PID file."""
     told = await kit.told()
     require(told.codes, "no process was alive at the end of the story")
     gone = [f"{one.type}: {one.tail()}" for one in told.gone]
     require(not gone, f"ended, and nobody had told it to: {gone}")
     parents = {pid: children for pid, children in told.children.items() if children}
     require(not parents, f"children: {parents}")
+    ours = len(os.sched_getaffinity(0))
+    bound = {pid: number for pid, number in told.cores.items() if number < ours}
+    require(not bound, f"of {ours} cores, processes keep to {bound}: more of them share one")
     pids = [act for act in told.deploy.acts if ".pid" in act]
     require(not pids, "; ".join(pids[:3]))
     return f"{len(told.codes)} processes in the foreground, none with a child or a PID file"

@@ -19,6 +19,7 @@ from .reading import (
 )
 
 GRACE_PERIOD = re.compile(r"terminationGracePeriodSeconds\W+(?:value\W+)?(\d+)")
+ASKS = re.compile(r"\binter\s+(\d+)(ms|s)?\b.*\bfall\s+(\d+)")  # of HAProxy
 NONE = (0, "0", "0%")
 PATIENT_SECONDS = 10  # of a liveness probe, which ends the work in hand too
 
@@ -60,6 +61,10 @@ def time_to_stop(kit: Kit) -> str:
             spec = one["spec"]
             never = spec.get("maxUnavailable", 1) in NONE or spec.get("minAvailable") == "100%"
             require(not never, f"{at(kit, path)}: no pod may ever be moved: {spec}")
+    for where, line in lines(kit, "*.md", "*.cfg", "*.conf"):
+        for number, unit, times in ASKS.findall(line):
+            late = float(number) * int(times) / (1 if unit == "s" else 1000)
+            require(late <= drain, f"{where}: knows after {late:g} s, the drain takes {drain:g}")
     require(said, "no Deployment listens")
     return "; ".join(said)
 

@@ -26,7 +26,7 @@ BRISK = 0.1  # until it has begun a job
 MOMENTS = (0.5, 1.5, 2.5, 3.5)  # of its job, in answers: it is acknowledged by one of them
 EARLY = 0.15  # CPU seconds in which the interpreter itself starts
 STOPPED = (0, -signal.SIGTERM)
-KILLS = 2
+HALFWAY = (2, 4)  # answers of backing services to a job's requests, until another request begins
 # What is held by the kit is not to be given up, however busy the machine.
 PATIENT = {"DATABASE_TIMEOUT_SECONDS": "20", "REQUEST_TIMEOUT_SECONDS": "30"}
 IN_FLIGHT_SECONDS = 3  # that a request goes on after SIGTERM
@@ -246,40 +246,56 @@ def begun(worker: Process, jobs: set[str]) -> list[Event]:
 
 @check("IX-9", 13, 62, needs=("web", "story.write"))
 async def crash_only(kit: Kit) -> str:
-    """A web process may be killed at any moment: what was answered is there, once."""
-    write, written = kit.offered("write"), kit.offered("written")
+    """A web process may be killed at any moment: what was answered is there, once, and a request
+    that was cut short and is repeated has its whole effect."""
+    write, written, repeat = map(kit.offered, ("write", "written", "repeat"))
+    about: list[str] = []
     async with kit.whole() as deploy:
-        client = Client(deploy)
-        answered = [f"answered {uuid.uuid4()}" for _ in range(KILLS)]
+        client, other = Client(deploy), Client(deploy, insisting=True)
+        answered = {f"answered {uuid.uuid4()}": answers for answers in HALFWAY}
         deploy.slow(0.1)  # what is answered before it is kept has time to get lost
-        for name in answered:
-            client.balancer.fixed = victim = deploy.of("web")[0]
+        for name, answers in answered.items():
+            client.balancer.fixed = other.balancer.fixed = victim = deploy.of("web")[0]
+            cut = asyncio.create_task(repeat(other, 1)) if repeat else None
+            await deploy.answering(answers if cut else 0)
             beside = asyncio.create_task(write(client, f"beside {name}"))
             await write(client, name)
             await victim.kill()
             with contextlib.suppress(TransportError):
                 await beside
             await deploy.up("web")
+            other.balancer.fixed = None
+            about += await cut if cut else []
         deploy.slow(0)
         client.balancer.fixed = None
+        done = kit.offered("done")
+        if about and done and "worker" in kit.procfile:
+            await until(lambda: done(client, about), "what was cut short, and repeated, is done")
         found = await written(client)
         lost = [name for name in answered if name not in found]
         require(not lost, f"answered, and not there: {lost}")
         twice = {name for name in found if found.count(name) > 1 and name.endswith((*answered,))}
         require(not twice, f"there more than once: {twice}")
-    return f"{KILLS} processes killed right after an answer: each answer holds, once"
+    return f"{len(answered)} processes killed right after an answer: each answer holds, once"
 
 
 @check("IX-5", 58, 59, 60, needs=("worker",))
 async def worker_stops(kit: Kit) -> str:
-    """A worker that is told to stop ends within its grace though jobs wait, and none is lost."""
+    """A worker that is told to stop ends within its grace though jobs wait, and none is lost; one
+    that starts leaves to others what they have in hand."""
     enqueue, done = kit.offered("enqueue"), kit.offered("done")
     async with kit.whole(but="worker") as deploy:
         client = Client(deploy)
         about = await enqueue(client, 24) if enqueue else []
         deploy.slow(0.1)  # a job takes longer than the grace, so that some are given back
         worker = await deploy.start("worker", WORKER_CONCURRENCY="2", GRACE_SECONDS="0.2")
-        await (worker.event("job.started") if enqueue else worker.speaks())
+        await (worker.begins(1) if enqueue else worker.speaks())
+        worker.signal(signal.SIGSTOP)  # while another starts: too short to count as dead
+        beside = await deploy.start("worker")
+        await (beside.begins(1) if enqueue else beside.speaks())
+        taken = {*worker.jobs("job.started")} & {*beside.jobs("job.started")}
+        require(not taken, f"a worker that starts takes what another has in hand: {taken}")
+        worker.signal(signal.SIGCONT)
         began = time.monotonic()
         code = await worker.stop(10)
         took = time.monotonic() - began
@@ -288,7 +304,6 @@ async def worker_stops(kit: Kit) -> str:
         if enqueue:
             require(finished < len(about), "the worker did every job before it stopped")
         deploy.slow(0)
-        await deploy.start("worker")
         if done:
             await until(lambda: done(client, about), "what a stopped worker left is done")
     return f"stopped {took:.1f} s after SIGTERM with {len(about) - finished} jobs left, exit {code}"

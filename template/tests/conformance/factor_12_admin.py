@@ -6,7 +6,19 @@ import re
 from .catalogue import check, require
 from .factor_05_build import BY_HAND, DEPLOYS
 from .kit import Kit
-from .reading import PIPELINES, Pod, at, free_of, image, jobs, nodes, pods, source, words
+from .reading import (
+    PIPELINES,
+    Pod,
+    at,
+    free_of,
+    image,
+    jobs,
+    name_of,
+    nodes,
+    pods,
+    source,
+    words,
+)
 from dev.__main__ import ONE_OFF
 
 TYPED = re.compile(
@@ -18,6 +30,8 @@ TYPED = re.compile(
 FETCHED = re.compile(r"\bkubectl\b[^|;&]*\bget\s+secrets?\b")
 # Or on a pipeline's, which is no process of the release.
 HANDED = re.compile(r"\bsecrets\.\w*(DATABASE|POSTGRES|MYSQL|REDIS|AMQP|RABBITMQ|_DB_|S3_)\w*")
+# What somebody decides to do, once; a process that runs on would do it again and again.
+BY_A_PERSON = re.compile(r"(^|_)(replay|migrate|backfill|reindex|vacuum)(_|$)")
 SCRIPTS = ("bin/*", "scripts/*", "*.sh", "*Makefile", "justfile")
 
 
@@ -79,7 +93,8 @@ def migrations_are_a_job(kit: Kit) -> str:
 
 @check("XII-11", 72, 73, needs=("release",), fast=True)
 def no_task_by_request(kit: Kit) -> str:
-    """No process that runs on takes in the code of a one-off: it is started, not called."""
+    """No process that runs on takes in the code of a one-off, or does its work: that is started
+    by somebody, not called."""
     tasks = {name for name in ONE_OFF if name in kit.procfile}
     for path, node in nodes(modules := source(kit)):
         if path.name == "__main__.py" or path.stem in tasks:
@@ -89,6 +104,8 @@ def no_task_by_request(kit: Kit) -> str:
         if isinstance(node, ast.ImportFrom) and own(kit, node):
             found.add(str(node.module).rpartition(".")[2])
         require(not found & tasks, f"{at(kit, path, node)}: takes in {sorted(found & tasks)}")
+        called = name_of(node.func) if isinstance(node, ast.Call) else ""
+        require(not BY_A_PERSON.search(called), f"{at(kit, path, node)}: {called}, unasked")
     return f"{len(modules)} modules, none takes in {', '.join(sorted(tasks))}"
 
 

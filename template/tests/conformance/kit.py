@@ -4,6 +4,7 @@ import asyncio
 import functools
 import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -52,6 +53,7 @@ class Told:
     unforeseen: list[Response]  # to what needs a schema, before there was one
     listening: dict[int, set[str]]  # addresses, by process
     children: dict[int, list[int]]
+    cores: dict[int, int]  # on how many it may run
     versions: dict[int, str] = field(default_factory=dict)  # what /version says, by process
     gone: list[Process] = field(default_factory=list)  # that ended by themselves
     codes: dict[int, int] = field(default_factory=dict)  # of those that were told to stop
@@ -293,6 +295,7 @@ class Kit:
             unforeseen,
             listening={one.pid: sockets(one.pid) for one in alive},
             children={one.pid: family(one.pid) for one in alive},
+            cores={one.pid: len(os.sched_getaffinity(one.pid)) for one in alive},
         )
         for web in deploy.of("web"):
             told.versions[web.pid] = (await web.get("/version")).text

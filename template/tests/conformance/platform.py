@@ -380,6 +380,16 @@ class Deploy:
         for one in self.pipes.values():
             one.flow()
 
+    @property
+    def answers(self) -> int:
+        """Pieces that came from backing services so far."""
+        return sum(one.answers for one in self.pipes.values())
+
+    async def answering(self, number: int) -> None:
+        """Wait for so many more of them."""
+        wanted = self.answers + number
+        await until(lambda: self.answers >= wanted, f"{number} answers of backing services")
+
     def seek(self, pattern: re.Pattern[bytes] | None) -> None:
         """Note what processes say to a backing service that is like this."""
         for one in self.pipes.values():
@@ -454,9 +464,11 @@ class Client:
         *,
         disturbing: bool = False,
         all_at_once: bool = False,
+        insisting: bool = False,
         others: dict[str, str] | None = None,
     ) -> None:
         self.deploy, self.disturbing, self.all_at_once = deploy, disturbing, all_at_once
+        self.insisting = insisting  # a request that fails is repeated, as those that are told to do
         self.others = others or {}  # variables of what takes the place of the killed
         self.environment = deploy.environment
         self.package = deploy.package
@@ -471,12 +483,24 @@ class Client:
     async def ask(self, status: int, method: str, path: str, **more: Any) -> Response:
         """Ask; the answer must have this status."""
         headers = self.headers | more.pop("headers", {})
-        answer = await self.balancer.request(method, path, headers=headers, **more)
+        answer = await self._answer(method, path, headers=headers, **more)
         self.request_ids.append(answer.headers.get("x-request-id", ""))
         said = f"{method} {path} {answer.status_code} {answer.text}"
         self.transcript.append(OWN.sub(self._name, said))
         require(answer.status_code == status, f"{self.transcript[-1][:300]}, not {status}")
         return answer
+
+    async def _answer(self, *words: str, **more: Any) -> Response:
+        async def answered() -> Response | None:
+            with suppress(TransportError):
+                answer = await self.balancer.request(*words, **more)
+                return None if answer.is_server_error else answer
+            return None
+
+        if not self.insisting:
+            return await self.balancer.request(*words, **more)
+        repeated: Response = await until(answered, f"{' '.join(words)} is answered at last")
+        return repeated
 
     async def until(self, status: int, path: str, having: str = "") -> None:
         """Ask again and again until this is the answer; how often stands nowhere."""

@@ -80,6 +80,21 @@ def nodes(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, Any]]:
     return ((path, node) for path, tree in trees.items() for node in ast.walk(tree))
 
 
+# What runs code that comes as data.
+RUNS = re.compile(
+    r"exec|eval|(types\.)?(Function|Code)Type|(marshal|pickle|_?c?pickle|dill|cloudpickle)\.loads?"
+    r"|(importlib\.util\.)?spec_from_file_location|runpy\.\w+"
+)
+
+
+def of_no_commit(kit: Kit) -> Iterator[str]:
+    """Where the source runs code that came as data, but for the one-offs that a person talks to."""
+    for path, node in nodes(source(kit)):
+        runs = isinstance(node, ast.Call) and RUNS.fullmatch(ast.unparse(node.func))
+        if runs and path.stem not in ONE_OFF:
+            yield f"{at(kit, path, node)}: runs what is in no commit"
+
+
 def strings(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, ast.expr, str]]:
     """Every text in the code that is no docstring; what is filled in is {}."""
     for path, tree in trees.items():
