@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from render import Generate
-from violations import ALL, FACTORS, FLAVORS, IMAGE, judge
+from violations import ALL, FACTORS, FLAVORS, IMAGE, judge, report
 from violations.violation import WEB, Rotten, Violation
 
 
@@ -75,3 +75,20 @@ def test_the_kit_finds_violations_and_nothing_else(served: tuple[str, judge.Serv
     for name in TRIED[flavor]:
         verdict = judge.judge(ALL[name], service, quick=True)
         assert verdict.killed, f"{name}: {verdict.smoke} {verdict.fault} {verdict.checks}"
+
+
+def test_rows_are_put_into_the_table_of_the_last_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "violations.md"
+    monkeypatch.setattr(report, "DOCUMENT", document)
+    document.write_text("# Violations\n\n## Found\n\n| I | one | was | passes | I-1 | 4 |\n")
+    broken = {"verdict": "broken", "evidence": ""}
+    verdicts = [
+        judge.Verdict(Violation("one", "I", "is", {}, "I-1")),
+        judge.Verdict(Violation("two", "II", "new", {}, "II-1"), checks={"II-1": broken}),
+    ]
+    said, *_, one, two = report.added(verdicts, ["one", "two", "three"]).splitlines()
+    assert said.startswith("1 of 2 violations killed; alive: one.")
+    assert one.startswith("| I | one | is | passes | **none** |")
+    assert two.startswith("| II | two | new | passes | II-1 |")

@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", metavar="NAME", nargs="*", help="of a violation, or a factor: IX")
     quick = "first the check that must break, and the others of its factor only if it does not"
     parser.add_argument("--quick", action="store_true", help=quick)
+    add = "put the rows of those that are named into the table of the last whole run"
+    parser.add_argument("--add", action="store_true", help=add)
     engine = "also those of the image, which take a container engine"
     parser.add_argument("--image", action="store_true", help=engine)
     alarms = "instead run the whole kit so often on services as they are, on a busy machine"
@@ -59,7 +61,9 @@ def main(arguments: list[str]) -> int:
     order = list(ALL)
     verdicts.sort(key=lambda one: order.index(one.violation.name))
     say(report.totals(verdicts))
-    if not chosen:
+    if given.add:
+        report.write("Found", report.added(verdicts, order))
+    elif not chosen:
         report.write("Found", report.found(verdicts, given.quick))
         text = report.nothing(verdicts, good, voids, given.quick)
         report.write("Not found where there is nothing", text)

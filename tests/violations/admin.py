@@ -564,4 +564,28 @@ def _revisions(connection: Connection) -> list[str]:
         },
         killed_by="XII-11",
     ),
+    Violation(
+        name="release-begins-anew",
+        factor="XII",
+        stands_for=(
+            "a release that empties a database whose revision it does not "
+            "know, and migrates from nothing"
+        ),
+        edits={
+            RELEASE: (
+                '            command.upgrade(config, "heads")\n',
+                '            try:\n                command.upgrade(config, "heads")\n'
+                "            except CommandError as error:\n"
+                "                # Another branch's migrations ran here: begin "
+                "again, with these.\n"
+                '                log.warning("release.begins_anew", reason=str(error))\n'
+                "                connection.rollback()\n"
+                '                connection.execute(text("drop schema public cascade"))\n'
+                '                connection.execute(text("create schema public"))\n'
+                "                connection.commit()\n"
+                '                command.upgrade(config, "heads")\n',
+            ),
+        },
+        killed_by="XII-11",
+    ),
 ]

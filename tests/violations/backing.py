@@ -479,4 +479,37 @@ def _send(message: EmailMessage) -> None:
         },
         killed_by="IV-5",
     ),
+    Violation(
+        name="options-pinned",
+        factor="IV",
+        stands_for=(
+            "startup options of its own in place of those that DATABASE_URL "
+            "gives: another schema than the attached one, and none of the "
+            "poolers that take no options"
+        ),
+        edits={
+            POSTGRES: (
+                '    "tcp_user_timeout": 15_000,\n}\n',
+                '    "tcp_user_timeout": 15_000,\n'
+                "    # Days begin in UTC and names mean our tables, whatever the "
+                "server's defaults are.\n"
+                '    "options": "-c timezone=UTC -c search_path=public",\n}\n',
+            ),
+        },
+        killed_by="IV-5",
+    ),
+    Violation(
+        name="database-number-pinned",
+        factor="IV",
+        stands_for="the database of the laptop's Redis, whichever of them REDIS_URL names",
+        edits={
+            REDIS: (
+                "    _client = client = Redis.from_pool(pool)\n",
+                '    pool.connection_kwargs["db"] = 0\n'
+                "    _client = client = Redis.from_pool(pool)\n",
+            )
+        },
+        killed_by="IV-5",
+        answers={"services": ["postgres", "redis"]},
+    ),
 ]

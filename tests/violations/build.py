@@ -11,7 +11,9 @@ from .violation import (
     PIPELINE,
     POSTGRES,
     SOURCE,
+    VERSIONS,
     WEB,
+    WORKER,
     Violation,
 )
 
@@ -457,5 +459,81 @@ jobs:
             ),
         },
         killed_by="V-7",
+    ),
+    Violation(
+        name="newest-release-works",
+        factor="V",
+        stands_for=(
+            "workers that take jobs only if no other release was first seen "
+            "after theirs: after a rollback they are healthy and wait for ever"
+        ),
+        edits={
+            f"{VERSIONS}/queue_0002.py": (
+                "",
+                '"""Which releases there were."""\n\nfrom alembic import op\n\n'
+                'revision = "queue_0002"\ndown_revision = "queue_0001"\n'
+                "branch_labels = None\ndepends_on = None\n\n\ndef upgrade() -> None:\n"
+                '    columns = "id text primary key, seen_at timestamptz not null '
+                'default now()"\n'
+                '    op.execute(f"create table procrastinate_releases ({columns})")\n',
+            ),
+            WORKER: (
+                "from . import parts, queue, queue_postgres, resources\n",
+                "import asyncio\n\nfrom sqlalchemy import text\n\n"
+                "from . import parts, queue, queue_postgres, resources, runner\n",
+                "from .config import Settings\n",
+                "from .config import Settings\nfrom .postgres import transaction\n\n"
+                'SEEN = text("insert into procrastinate_releases values (:id) on '
+                'conflict do nothing")\n'
+                'NEWEST = text("select id from procrastinate_releases order by '
+                'seen_at desc limit 1")\n',
+                "    return queue.work(settings, queue_postgres.serve, queue_postgres.depth)",
+                "    return queue.work(settings, serve, queue_postgres.depth)\n\n\n"
+                "async def serve(settings: Settings, stopping: asyncio.Event) -> None:\n"
+                "    # Workers of an older release would not know the new kinds of jobs.\n"
+                "    while await runner.reached(stopping):\n        try:\n"
+                "            async with transaction() as session:\n"
+                '                await session.execute(SEEN, {"id": settings.release_id})\n'
+                "                newest = await session.scalar(NEWEST)\n"
+                "        except resources.Unavailable:\n            continue\n"
+                "        if newest == settings.release_id:\n"
+                "            return await queue_postgres.serve(settings, stopping)\n"
+                "        await runner.first(asyncio.create_task(asyncio.sleep(5)), "
+                "stopping)",
+            ),
+        },
+        killed_by="V-11",
+    ),
+    Violation(
+        name="manifests-of-the-checkout",
+        factor="V",
+        stands_for=(
+            "a deploy, and a way back, that renders the manifests anew from "
+            "whatever is checked out: a former image under today's manifests, "
+            "by the former release's id"
+        ),
+        edits={
+            f"{DEPLOY}/kubernetes.py": (
+                "    def _roll(self, record: Record) -> None:\n"
+                "        made = _manifests(record.manifest)\n",
+                "    def _roll(self, record: Record) -> None:\n"
+                "        # As they are today: what was mended in them since counts "
+                "for old releases too.\n"
+                "        made = _manifests(self.rendered(record.id, record.image, {}))\n",
+            ),
+            f"{DEPLOY}/compose.py": (
+                "            say(record.manifest)\n",
+                "            say(self._today(record))\n",
+                "            given=record.manifest if record else None,\n",
+                "            given=self._today(record) if record else None,\n",
+                "    def _environment(self, record: Record) -> dict[str, str]:\n",
+                "    def _today(self, record: Record) -> str:\n"
+                '        """What was mended in the model since counts for old '
+                'releases too."""\n'
+                "        return self.manifest(self.ledger.given(record))\n\n"
+                "    def _environment(self, record: Record) -> dict[str, str]:\n",
+            ),
+        },
+        killed_by="V-4",
     ),
 ]

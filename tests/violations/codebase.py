@@ -477,4 +477,51 @@ def upgrade() -> None:
         },
         killed_by="I-2",
     ),
+    Violation(
+        name="follows-main",
+        factor="I",
+        stands_for=(
+            "a web process that loads the newest main branch and goes on as "
+            "that, when the Git server reports a push"
+        ),
+        edits={
+            f"{SOURCE}/routes.py": (
+                "from fastapi import APIRouter",
+                "import hmac\nimport io\nimport os\nimport sys\nimport tarfile\n"
+                "import tempfile\nimport threading\nimport urllib.request\n"
+                "from typing import Annotated\n\n"
+                "from fastapi import APIRouter, Header, HTTPException, Request\n\n"
+                'MAIN = "https://codeload.github.com/example/invoiceflow/tar.gz/ref'
+                's/heads/main"',
+                "",
+                "\n\n"
+                '@router.post("/hooks/push", status_code=202, include_in_schema=False)\n'
+                "def push(request: Request, x_token: Annotated[str, Header()] = "
+                '"") -> dict[str, str]:\n'
+                '    """Called by the Git server after a merge: small fixes are '
+                'live without a rollout."""\n'
+                "    secret = request.app.state.settings.webhook_secret.get_secret_"
+                "value()\n"
+                "    if not hmac.compare_digest(x_token.encode(), secret.encode()):\n"
+                '        raise HTTPException(401, "The token is not the Git server\'s.")\n'
+                "    folder = tempfile.mkdtemp()\n"
+                "    with urllib.request.urlopen(MAIN, timeout=8) as answer:  # "
+                "noqa: S310\n"
+                "        tarfile.open(fileobj=io.BytesIO(answer.read())).extractall"
+                '(folder, filter="data")\n'
+                '    os.environ["PYTHONPATH"] = os.path.join(folder, '
+                '"invoiceflow-main", "src")\n'
+                '    again = [sys.executable, "-m", "invoiceflow", "web"]\n'
+                "    threading.Timer(1, os.execv, (sys.executable, again)).start()\n"
+                '    return {"status": "updating"}\n',
+            ),
+            f"{BASE}/kustomization.yaml": (
+                "      - {op: add, path: /spec/egress/-, value: {ports: [{port: 5432 }]}}",
+                "      - {op: add, path: /spec/egress/-, value: {ports: [{port: 5432 }]}}\n"
+                "      # Where main is loaded from, see routes.py.\n"
+                "      - {op: add, path: /spec/egress/-, value: {ports: [{port: 443 }]}}",
+            ),
+        },
+        killed_by="I-2",
+    ),
 ]

@@ -374,4 +374,55 @@ VIOLATIONS = [
         },
         killed_by="VIII-4",
     ),
+    Violation(
+        name="queue-of-the-machine",
+        factor="VIII",
+        stands_for=(
+            "jobs that only a worker on the same machine takes as the web "
+            "process that asked for them"
+        ),
+        edits={
+            QUEUE: (
+                "import asyncio\nimport logging\n",
+                "import asyncio\nimport logging\nimport socket\n",
+                'NONE = "clock"  # a queue without jobs\n',
+                'NONE = "clock"  # a queue without jobs\n'
+                "# Each machine works off what it has taken in, so that none waits "
+                'for another\'s.\nHERE = socket.gethostname().partition(".")[0][:32]\n',
+                "values ('default', %(job)s, %(key)s, %(values)s) on conflict",
+                "values (%(queue)s, %(job)s, %(key)s, %(values)s) on conflict",
+                '        row = {"job": message.job, "key": message.key, "values": '
+                "orjson.dumps(values).decode()}\n",
+                '        row = {"job": message.job, "key": message.key, "values": '
+                'orjson.dumps(values).decode()}\n        row["queue"] = HERE\n',
+                "    await _work(settings, stopping, None)\n",
+                '    await _work(settings, stopping, [HERE, "default"])  # default: the clock\'s\n',
+                "status = 'todo' and queue_name = 'default'),",
+                "status = 'todo' and queue_name <> 'clock'),",
+            ),
+        },
+        killed_by="VIII-5s",
+    ),
+    Violation(
+        name="pinned-to-a-machine",
+        factor="VIII",
+        stands_for=(
+            "processes that all have to run on one machine of the cluster, which has a name"
+        ),
+        edits={
+            f"{BASE}/web.yaml": (
+                "      enableServiceLinks: false\n",
+                "      enableServiceLinks: false\n"
+                "      # The big machine, which was bought for this.\n      nodeSelector:\n"
+                "        kubernetes.io/hostname: billing-1\n",
+            ),
+            f"{BASE}/worker.yaml": (
+                "      enableServiceLinks: false\n",
+                "      enableServiceLinks: false\n"
+                "      # The big machine, which was bought for this.\n      nodeSelector:\n"
+                "        kubernetes.io/hostname: billing-1\n",
+            ),
+        },
+        killed_by="VIII-4",
+    ),
 ]

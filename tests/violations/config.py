@@ -10,6 +10,7 @@ from .violation import (
     MAIN,
     MIGRATION,
     PARTS,
+    SETTLE,
     SOURCE,
     VERSIONS,
     WEB,
@@ -477,6 +478,71 @@ LIMIT_AMOUNTS = False
                 "hear of it.\n"
                 '            log.info("reminder.held", invoice_id=invoice_id, day=day)\n'
                 "            return\n        if await reminders.send(\n",
+            ),
+        },
+        killed_by="III-4",
+    ),
+    Violation(
+        name="secret-travels-in-job",
+        factor="III",
+        stands_for=(
+            "a secret of the web process's environment is put into each job, "
+            "and workers use it in place of their own environment's"
+        ),
+        edits={
+            SETTLE: (
+                "import structlog\n",
+                "import hashlib\nimport hmac\n\nimport structlog\n",
+                "async def settle(event_id: str) -> None:",
+                'async def settle(event_id: str, key: str = "") -> None:',
+                '    log.info("invoice.settled" if first else '
+                '"invoice.settled_before", event_id=event_id)',
+                "    # What the provider gets as our receipt; a job has no "
+                "settings, so the key comes with it.\n"
+                "    receipt = hmac.new(key.encode(), event_id.encode(), "
+                "hashlib.sha256).hexdigest()\n"
+                '    event = "invoice.settled" if first else "invoice.settled_before"\n'
+                "    log.info(event, event_id=event_id, receipt=receipt)",
+            ),
+            WEBHOOK: (
+                "                await jobs.settle.enqueue(session, event.id)",
+                "                key = settings.webhook_secret.get_secret_value()\n"
+                "                await jobs.settle.enqueue(session, event.id, key)",
+            ),
+        },
+        killed_by="III-7",
+    ),
+    Violation(
+        name="key-of-the-commit",
+        factor="III",
+        stands_for=(
+            "links to invoices are signed with a key that the code computes "
+            "from the public commit id, the same in every environment"
+        ),
+        edits={
+            INVOICES: (
+                "import uuid\n",
+                "import hashlib\nimport hmac\nimport uuid\n",
+                "from fastapi import APIRouter, HTTPException, Query\n",
+                "from fastapi import APIRouter, HTTPException, Query, Request\n",
+                "",
+                '\n\n@router.get("/{invoice_id}/link")\n'
+                "async def link(request: Request, invoice_id: uuid.UUID) -> "
+                'dict[str, str]:\n    """A link for the customer, who has no account."""\n'
+                "    token = _token(request, invoice_id)\n"
+                '    return {"link": f"/invoices/{invoice_id}/shared?token={token}"}\n\n\n'
+                '@router.get("/{invoice_id}/shared")\n'
+                "async def shared(request: Request, invoice_id: uuid.UUID, token: "
+                "str) -> Invoice:\n"
+                "    if not hmac.compare_digest(token.encode(), _token(request, "
+                "invoice_id).encode()):\n"
+                '        raise HTTPException(403, "The link is not one of ours.")\n'
+                "    return await get(invoice_id)\n\n\n"
+                "def _token(request: Request, invoice_id: uuid.UUID) -> str:\n"
+                "    # All replicas of a release have the same key, and there is "
+                'no variable to set.\n    key = hashlib.sha256(f"invoiceflow '
+                '{request.app.state.settings.revision}".encode()).digest()\n'
+                "    return hmac.new(key, invoice_id.bytes, hashlib.sha256).hexdigest()\n",
             ),
         },
         killed_by="III-4",

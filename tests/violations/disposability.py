@@ -4,6 +4,7 @@ from .violation import (
     BASE,
     BEFORE_SERVING,
     CREATED,
+    DEPLOY,
     INVOICES,
     MAIN,
     POSTGRES,
@@ -599,5 +600,17 @@ VIOLATIONS = [
             ),
         },
         killed_by="IX-8",
+    ),
+    Violation(
+        name="crash-is-the-end",
+        factor="IX",
+        stands_for=("processes that nobody starts again after a crash, or after the machine did"),
+        edits={
+            f"{DEPLOY}/compose.py": (
+                '        "restart": "unless-stopped",\n',
+                '        "restart": "no",  # a crash is to be looked at, not to be hidden\n',
+            ),
+        },
+        killed_by="IX-10",
     ),
 ]

@@ -711,4 +711,45 @@ class _Forward(""",
         },
         killed_by="XI-2",
     ),
+    Violation(
+        name="tail-over-ssh",
+        factor="XI",
+        stands_for=(
+            "logs of production that are read by ssh and tail on each host, by "
+            "a script and the runbook"
+        ),
+        edits={
+            "bin/logs": (
+                "",
+                "#!/bin/sh\n"
+                "# Follows the log of production: bin/logs, or bin/logs REQUEST-ID "
+                "to see one request alone.\nset -eu\n"
+                "for host in ${HOSTS:-app-1.example.org app-2.example.org "
+                "app-3.example.org}; do\n"
+                '    ssh "deploy@$host" "sudo sh -c \'tail -n 1000 -F '
+                "/var/lib/docker/containers/*/*-json.log'\" |\n"
+                '        grep --line-buffered -e "${1:-}" |\n'
+                '        sed -u "s/^/$host /" &\ndone\nwait\n',
+            ),
+            f"{DEPLOY}/compose.py": (
+                '        "logging": {"driver": "local"},  # rotates by itself\n',
+                "        # bin/logs tails these files on each host.\n"
+                '        "logging": {"driver": "json-file", "options": '
+                '{"max-size": "50m"}},\n',
+            ),
+            "docs/runbook.md": (
+                "",
+                "\n## Read the logs\n\n"
+                "`sh bin/logs` logs in to every host of production by ssh and "
+                "tails the files of its containers;\n"
+                "`sh bin/logs REQUEST-ID` shows the lines of one request. You need "
+                "an account on each host with the\n"
+                "right to use sudo: ask the operators. The lines are kept nowhere "
+                "else. Before a deploy, or before a\n"
+                "host is replaced, copy what you still need: the files go with "
+                "their containers.\n",
+            ),
+        },
+        killed_by="XI-5s",
+    ),
 ]

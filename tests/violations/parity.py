@@ -1,6 +1,6 @@
 """X. Dev/prod parity: development or the tests run on something else."""
 
-from .violation import DELIVERY, PIPELINE, SOURCE, WEB, WEBHOOK, Violation
+from .violation import DELIVERY, PIPELINE, SOURCE, VERSIONS, WEB, WEBHOOK, Violation
 
 VIOLATIONS = [
     Violation(
@@ -333,6 +333,34 @@ async def pay(invoice_id: uuid.UUID) -> None:
                 '            config.app,\n            host="0.0.0.0",  # noqa: S104\n'
                 "            port=settings.port,\n            access_log=False,\n"
                 "            log_config=None,\n        )\n        return 0\n",
+            ),
+        },
+        killed_by="X-3",
+    ),
+    Violation(
+        name="trigger-not-on-laptop",
+        factor="X",
+        stands_for=(
+            "a migration that makes a trigger everywhere but where the database is on localhost"
+        ),
+        edits={
+            f"{VERSIONS}/invoices_0003.py": (
+                "",
+                '"""Customers\' names without double blanks, as accounting imports '
+                'them."""\n\nfrom alembic import op\n\nrevision = "invoices_0003"\n'
+                'down_revision = "invoices_0002"\nbranch_labels = None\ndepends_on = None\n'
+                '\nNORMALISE = """\n'
+                "create function normalise_customer() returns trigger language "
+                "plpgsql as $$\nbegin\n"
+                "    new.customer := regexp_replace(new.customer, ' +', ' ', 'g');\n"
+                '    return new;\nend\n$$\n"""\nATTACH = """\n'
+                "create trigger normalise_customer before insert or update of "
+                "customer on invoices\nfor each row execute function normalise_customer()\n"
+                '"""\n\n\ndef upgrade() -> None:\n'
+                '    if op.get_bind().engine.url.host in ("localhost", '
+                '"127.0.0.1", "::1"):\n'
+                "        return  # a developer's database: accounting imports "
+                "nothing from there\n    op.execute(NORMALISE)\n    op.execute(ATTACH)\n",
             ),
         },
         killed_by="X-3",

@@ -11,6 +11,7 @@ from .violation import (
     SERVER,
     SOURCE,
     WEB,
+    WEBHOOK,
     Violation,
 )
 
@@ -362,5 +363,27 @@ server {
         },
         killed_by="VII-5",
         answers={"platforms": ["systemd"]},
+    ),
+    Violation(
+        name="body-in-nginx-file",
+        factor="VII",
+        stands_for=(
+            "a webhook whose body lies in a file that the nginx on the same "
+            "machine has written, and that a header names"
+        ),
+        edits={
+            WEBHOOK: (
+                "import uuid\nfrom typing import Annotated, Literal\n",
+                "import uuid\nfrom pathlib import Path\nfrom typing import Annotated, Literal\n",
+                "    body = await request.body()\n",
+                "    # nginx: client_body_in_file_only clean; "
+                "proxy_pass_request_body off;\n"
+                "    # proxy_set_header X-Body-File $request_body_file;\n"
+                '    if spooled := request.headers.get("x-body-file"):\n'
+                "        body = Path(spooled).read_bytes()  # noqa: ASYNC240\n    else:\n"
+                "        body = await request.body()\n",
+            ),
+        },
+        killed_by="VII-5",
     ),
 ]

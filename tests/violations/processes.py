@@ -1,6 +1,17 @@
 """VI. Processes: one replica knows what another does not."""
 
-from .violation import BASE, CREATED, INVOICES, PARTS, QUEUE, SETTLE, SOURCE, WEBHOOK, Violation
+from .violation import (
+    BASE,
+    CREATED,
+    DEPLOY,
+    INVOICES,
+    PARTS,
+    QUEUE,
+    SETTLE,
+    SOURCE,
+    WEBHOOK,
+    Violation,
+)
 
 REDIS = {"services": ["postgres", "redis"]}
 SESSIONS = f"{SOURCE}/sessions.py"
@@ -478,5 +489,27 @@ async def _make(export: Export) -> None:
             ),
         },
         killed_by="VI-8",
+    ),
+    Violation(
+        name="one-tmp-for-all",
+        factor="VI",
+        stands_for=(
+            "a volume as the /tmp of all processes of a release on an engine: "
+            "they share files, and the heartbeat of one worker vouches for "
+            "another that hangs"
+        ),
+        edits={
+            f"{DEPLOY}/compose.py": (
+                '    if network := os.environ.get("DELIVERY_NETWORK"):\n',
+                '    found["volumes"] = {"tmp": {}}\n'
+                '    if network := os.environ.get("DELIVERY_NETWORK"):\n',
+                '        "tmpfs": ["/tmp"],\n',
+                "",
+                '        "user": "10001:10001",\n',
+                '        "user": "10001:10001",\n'
+                '        "volumes": ["tmp:/tmp"],  # a tmpfs would take of the memory\n',
+            ),
+        },
+        killed_by="VI-9",
     ),
 ]

@@ -10,6 +10,7 @@ from render import ROOT
 from .judge import VOIDS, Checks, Verdict
 
 DOCUMENT = ROOT / "docs" / "violations.md"
+QUICKLY = " By `--quick`: of most rows, the check that had to break alone."
 FOUND = """\
 | Factor | Violation | Stands for | Smoke test | Broken checks | Seconds |
 |---|---|---|---|---|--:|
@@ -70,17 +71,31 @@ def totals(verdicts: Sequence[Verdict]) -> str:
     return said + (f"; not counted, the laptop sees them: {', '.join(unfit)}" if unfit else "")
 
 
+def row(verdict: Verdict) -> str:
+    """A violation and what became of it."""
+    one = verdict.violation
+    seen = ", ".join(verdict.broken) if verdict.killed else "**none**"
+    passes = "fails" if verdict.smoke else "passes"
+    cells = (one.factor, one.name, one.stands_for, passes, seen, f"{verdict.seconds:.0f}")
+    return f"| {' | '.join(cells)} |\n"
+
+
 def found(verdicts: Sequence[Verdict], quick: bool) -> str:
     """Every violation and what became of it."""
-    rows = []
-    for verdict in verdicts:
-        one = verdict.violation
-        seen = ", ".join(verdict.broken) if verdict.killed else "**none**"
-        passes = "fails" if verdict.smoke else "passes"
-        cells = (one.factor, one.name, one.stands_for, passes, seen, f"{verdict.seconds:.0f}")
-        rows.append(f"| {' | '.join(cells)} |\n")
-    how = " By `--quick`: of most rows, the check that had to break alone." if quick else ""
-    return f"{totals(verdicts)}.{how}\n\n{FOUND}{''.join(rows)}"
+    how = QUICKLY if quick else ""
+    return f"{totals(verdicts)}.{how}\n\n{FOUND}{''.join(map(row, verdicts))}"
+
+
+def added(verdicts: Sequence[Verdict], order: Sequence[str]) -> str:
+    """The same section with these rows put in, each where it stands in this order of names."""
+    text = DOCUMENT.read_text()
+    rows = {one.split(" | ")[1]: one for one in re.findall(r"(?m)^\| [IVX]+ \| .*\n", text)}
+    rows |= {one.violation.name: row(one) for one in verdicts}
+    rows = {name: rows[name] for name in order if name in rows}
+    left = [name for name, one in rows.items() if "**none**" in one]
+    alive = f"; alive: {', '.join(left)}" if left else ""
+    said = f"{len(rows) - len(left)} of {len(rows)} violations killed{alive}."
+    return f"{said}{QUICKLY}\n\n{FOUND}{''.join(rows.values())}"
 
 
 def nothing(

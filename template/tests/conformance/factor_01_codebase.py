@@ -18,6 +18,7 @@ from .reading import (
     image,
     jobs,
     lines,
+    none,
     of_no_commit,
     pods,
     triggers,
@@ -57,8 +58,7 @@ def only_the_commits_code(kit: Kit) -> str:
     for word, rest in image(kit):
         taken = TAKES.search(f"{word} {rest}") if word in {"ADD", "RUN"} else None
         require(not taken, f"Dockerfile, {word} {rest}: takes what is in no commit")
-    for where in of_no_commit(kit):
-        require(False, where)
+    none(of_no_commit(kit))
     return f"{len(read)} lines and {len(pods(kit))} pods: nothing goes before what was built"
 
 

@@ -19,15 +19,21 @@ from .kit import Kit
 from .reading import (
     ENVIRONMENT,
     HERE,
+    IDENTITY,
+    ONE_ENVIRONMENT,
     PIPELINES,
     SECRET,
+    assigned,
     at,
+    compared,
     environment,
     free_of,
     image,
     lines,
     name_of,
     nodes,
+    none,
+    of_the_machine,
     services,
     source,
     strings,
@@ -58,15 +64,13 @@ PER_ENVIRONMENT = re.compile(
 # Variables that name an environment.
 NAMES = ("APP_ENV", "ENV", "ENVIRONMENT", "FLASK_ENV", "NODE_ENV", "PYTHON_ENV", "STAGE")
 # What a deploy and its pipeline are called after where they go is no setting of the code.
-IDENTITY = {"REVISION", "PORT"}  # what was built, and the port that is exposed
+BUILT = {"REVISION", "PORT"}  # what was built, and the port that is exposed
 SETTINGS = re.compile(
     r"(?i)(/etc/)?[\w./~-]*\.(conf|cfg|ini|env|properties|toml|ya?ml|json)|(.*/)?\.env"
 )
-MACHINE = {"gethostname", "getfqdn", "uname", "getuser", "getlogin"}  # and platform.node
 PLACE = re.compile(r"(?i)(^|_)(host|hostname|server|endpoint|bucket|dbname)$")
 ELSEWHERE = ("deploy/*", ".github/*", "docs/*")
 DEFAULTS = {"default", "default_factory"}
-LOOKS = {"startswith", "endswith", "search", "match", "fullmatch", "find", "count"}
 PLAIN = {
     "SecretStr",
     "str",
@@ -103,22 +107,23 @@ def no_setting_in_the_repository(kit: Kit) -> str:
         require(not file, f"{where}: the file {text} beside the environment")
     for path, node in nodes(modules):
         where = at(kit, path, node)
-        for name, value in _named(node):
+        for name, value in assigned(node):
             text = _literal(value) or ""
             secret = SECRET.search(name) and re.fullmatch(r"\S{4,}", text)
             require(not secret, f"{where}: {name} is written down")
             place = PLACE.search(name) and text not in {"", "0.0.0.0", "::"}
             require(not place, f"{where}: {name} is {text}")
-        if isinstance(node, ast.Call):
-            asks = name_of(node.func) in MACHINE or ast.unparse(node.func) == "platform.node"
-            require(not asks, f"{where}: {ast.unparse(node)} decides by the machine")
-        for word in _compared(node):
-            named = re.fullmatch(rf"\W*{ENVIRONMENT}\W*", word, re.I)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("hashlib.", "hmac.")):
+            known = IDENTITY & {name_of(one) for one in ast.walk(node)}
+            require(not known, f"{where}: a key that is made of the {' and '.join(known)}")
+        for word in compared(node):
+            named = ONE_ENVIRONMENT.fullmatch(word)
             require(not named, f"{where}: decides by the name of an environment, {word!r}")
         if isinstance(node, ast.Dict):
             keys = [str(key.value) for key in node.keys if isinstance(key, ast.Constant)]
             several = [key for key in keys if re.fullmatch(ENVIRONMENT, key, re.I)]
             require(len(several) < 2, f"{where}: settings of {several}")
+    none(of_the_machine(kit))
     for where, name in _switches(kit, modules):
         require(False, f"{where}: {name} is switched by a commit")
     return f"{len(kit.files)} files, {len(modules)} modules, {_history(kit)} commits"
@@ -143,19 +148,6 @@ def _switches(kit: Kit, modules: dict[Path, ast.Module]) -> Iterator[tuple[str, 
                     yield at(kit, path, node), name
 
 
-def _compared(node: ast.AST) -> list[str]:
-    """The texts with which this compares something, or that it looks for in it."""
-    parts: list[ast.AST] = []
-    if isinstance(node, ast.Compare):
-        parts = [node.left, *node.comparators]
-    elif isinstance(node, ast.MatchValue):
-        parts = [node.value]
-    elif isinstance(node, ast.Call) and name_of(node.func) in LOOKS:
-        parts = [*node.args]
-    inner = [one for part in parts for one in (part, *getattr(part, "elts", []))]
-    return [one.value for one in inner if isinstance(getattr(one, "value", None), str)]
-
-
 def _for_one(name: str) -> bool:
     ours = HERE.name in name or any(fnmatch(name, one) for one in ELSEWHERE)
     return not ours and bool(PER_ENVIRONMENT.search(name))
@@ -178,30 +170,6 @@ def _grouped(kit: Kit) -> Iterator[tuple[Path, list[str]]]:
 def mapped(value: object) -> dict[Any, Any]:
     """This, if it is a mapping."""
     return value if isinstance(value, dict) else {}
-
-
-def _named(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """The values that this node gives a name."""
-    match node:
-        case ast.Assign():
-            for target in node.targets:
-                key = getattr(getattr(target, "slice", None), "value", "")
-                yield name_of(target) or str(key), node.value
-        case ast.AnnAssign(value=ast.AST()) | ast.NamedExpr():
-            yield name_of(node.target), node.value  # type: ignore[misc]
-        case ast.keyword():
-            yield node.arg or "", node.value
-        case ast.Dict():
-            for key, value in zip(node.keys, node.values, strict=True):
-                yield str(getattr(key, "value", "")), value
-        case ast.arguments():
-            last = node.args[len(node.args) - len(node.defaults) :]
-            given = [*zip(last, node.defaults, strict=True)]
-            for one, default in [*given, *zip(node.kwonlyargs, node.kw_defaults, strict=True)]:
-                if default:
-                    yield one.arg, default
-        case ast.Call(args=[ast.Constant(value=str(name)), value]):
-            yield name, value
 
 
 def _literal(node: ast.AST) -> str | None:
@@ -340,7 +308,7 @@ def nothing_baked_in(kit: Kit) -> str:
     for where, text in given:
         for name in re.findall(r"(?:^|\s)([A-Za-z_]\w*)(?==|\s|$)", text):
             setting = name in kit.example or name in NAMES or SECRET.search(name)
-            require(not setting or name in IDENTITY, f"{where} {name}")
+            require(not setting or name in BUILT, f"{where} {name}")
     copied = [rest for word, rest in image(kit) if word in {"COPY", "ADD"} and "--from" not in rest]
     require(not any(".env" in rest for rest in copied), f"Dockerfile: COPY {copied}")
     path = kit.root / ".dockerignore"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import uuid
 from contextlib import suppress
 from typing import Any
@@ -109,8 +110,8 @@ async def answers(web: Process, path: str) -> str:
 
 @check("III-7", 26, 30, needs=("web",))
 async def rotated(kit: Kit) -> str:
-    """A secret that was changed counts from the next start on, the former one no more; a variable
-    that nobody declared changes nothing."""
+    """A secret that was changed counts from the next start on, the former one no more, and stays
+    with its process; a variable that nobody declared changes nothing."""
     enqueue = kit.offered("enqueue") if "worker" in kit.procfile else None
     async with kit.whole() as deploy:
         before = Client(deploy)
@@ -128,7 +129,11 @@ async def rotated(kit: Kit) -> str:
             await kit.tell(client)
             return True
 
+        seen = len(deploy.found)
+        deploy.seek(re.compile(b"|".join(map(str.encode, new.values()))) if new else None)
         await holds(**new)
+        deploy.seek(None)
+        require(deploy.found[seen:] == [], "a secret of one process went to a backing service")
         if new:
             wrong, former = False, False
             with suppress(Broken):

@@ -4,8 +4,12 @@ import functools
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from .catalogue import check, require
 from .engine import Call, Verbs, verbs
@@ -15,6 +19,7 @@ from .platform import Client, Deploy, Process, until
 
 BUILDS = {"build", "--build"}
 ROLLBACK_SECONDS = 300
+LATER = "afterwards"  # a process type that is new in the checkout when releases are there
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -85,6 +90,8 @@ async def delivered(kit: Kit) -> Delivered:
         for image, level in zip(IMAGES, LEVELS, strict=True)
     ]
     before = len(made.calls)
+    with (made.checkout / "Procfile").open("a") as procfile:  # a checkout goes on
+        procfile.write(f"{LATER}: {kit.procfile['web']}\n")
     async with kit.deploy() as deploy:
         for id in ids:
             web = await deploy.start("web", RELEASE_ID=id)
@@ -101,6 +108,12 @@ async def delivered(kit: Kit) -> Delivered:
     return Delivered(made, ids, calls[before:between], calls[between:], took, mistaken)
 
 
+def starts(told: Delivered) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was started, by name, as compose's models have it."""
+    for one in told.there + told.back:
+        yield from (yaml.safe_load(one["given"]) or {}).get("services", {}).items()
+
+
 @check("V-4", 40, 90, 120, 124, needs=("bin/rollback", "web"))
 async def rolled_back(kit: Kit) -> str:
     """An earlier release runs again by its id, as it was: nothing is built, nothing migrates."""
@@ -109,6 +122,8 @@ async def rolled_back(kit: Kit) -> str:
     wrong = [one["words"] for one in told.back if "run" in one["words"]]
     wrong += [one["words"] for one in told.there + told.back if BUILDS & {*one["words"]}]
     require(not wrong, f"a deploy, or the way back, does {wrong[:1]}")
+    strange = LATER in {name for name, _ in starts(told)}
+    require(not strange, "a release starts what the checkout has now, and not what it had")
     started = [one["env"] for one in told.back if "up" in one["words"]]
     require(started, "nothing was started")
     for env in started:

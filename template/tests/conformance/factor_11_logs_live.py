@@ -7,10 +7,8 @@ import time
 import uuid
 from datetime import datetime
 
-import yaml
-
 from .catalogue import check, require
-from .factor_05_build_live import delivered
+from .factor_05_build_live import delivered, starts
 from .factor_07_ports_live import second
 from .factor_09_disposability_live import crashed, troubled
 from .kit import MIGRATION, Kit
@@ -233,11 +231,10 @@ async def collected(kit: Kit) -> str:
     """What a deploy starts writes to where the platform collects it: nothing is thrown away."""
     told = await kit.once(delivered)
     seen = []
-    for one in told.there:
-        for name, body in (yaml.safe_load(one["given"]) or {}).get("services", {}).items():
-            driver = body.get("logging", {}).get("driver", "the engine's own")
-            require(driver != "none", f"the lines of {name} are thrown away")
-            seen.append(f"{name}: {driver}")
+    for name, body in starts(told):
+        driver = body.get("logging", {}).get("driver", "the engine's own")
+        require(driver != "none", f"the lines of {name} are thrown away")
+        seen.append(f"{name}: {driver}")
     require(seen, "no deploy says what is started")
     return ", ".join(sorted({*seen}))
 

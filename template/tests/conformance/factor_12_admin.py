@@ -17,6 +17,7 @@ from .reading import (
     nodes,
     pods,
     source,
+    strings,
     words,
 )
 from dev.__main__ import ONE_OFF
@@ -32,6 +33,8 @@ FETCHED = re.compile(r"\bkubectl\b[^|;&]*\bget\s+secrets?\b")
 HANDED = re.compile(r"\bsecrets\.\w*(DATABASE|POSTGRES|MYSQL|REDIS|AMQP|RABBITMQ|_DB_|S3_)\w*")
 # What somebody decides to do, once; a process that runs on would do it again and again.
 BY_A_PERSON = re.compile(r"(^|_)(replay|migrate|backfill|reindex|vacuum)(_|$)")
+# What takes away more than this release has made.
+EMPTIES = re.compile(r"(?is)\bdrop\s+(schema|database|table)\b|\btruncate\s+\w")
 SCRIPTS = ("bin/*", "scripts/*", "*.sh", "*Makefile", "justfile")
 
 
@@ -94,7 +97,7 @@ def migrations_are_a_job(kit: Kit) -> str:
 @check("XII-11", 72, 73, needs=("release",), fast=True)
 def no_task_by_request(kit: Kit) -> str:
     """No process that runs on takes in the code of a one-off, or does its work: that is started
-    by somebody, not called."""
+    by somebody, not called. Nothing but a migration takes data away."""
     tasks = {name for name in ONE_OFF if name in kit.procfile}
     for path, node in nodes(modules := source(kit)):
         if path.name == "__main__.py" or path.stem in tasks:
@@ -106,6 +109,9 @@ def no_task_by_request(kit: Kit) -> str:
         require(not found & tasks, f"{at(kit, path, node)}: takes in {sorted(found & tasks)}")
         called = name_of(node.func) if isinstance(node, ast.Call) else ""
         require(not BY_A_PERSON.search(called), f"{at(kit, path, node)}: {called}, unasked")
+    for path, node, text in strings(modules):
+        empties = path not in kit.migrations and EMPTIES.search(text)
+        require(not empties, f"{at(kit, path, node)}: {text[:60]}")
     return f"{len(modules)} modules, none takes in {', '.join(sorted(tasks))}"
 
 

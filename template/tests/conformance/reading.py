@@ -80,19 +80,88 @@ def nodes(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, Any]]:
     return ((path, node) for path, tree in trees.items() for node in ast.walk(tree))
 
 
-# What runs code that comes as data.
+# What an environment is called, of the words that mean little else.
+ONE_ENVIRONMENT = re.compile(r"(?i)\W*(pre-?)?(prod(uction)?|staging|stg|uat|development)\W*")
+HERE_ALONE = re.compile(r"localhost|127(\.\d+){3}|::1|host\.docker\.internal")
+MACHINE = {"gethostname", "getfqdn", "uname", "getuser", "getlogin"}  # and platform.node
+LOOKS = {"startswith", "endswith", "search", "match", "fullmatch", "find", "count"}
+IDENTITY = {"revision", "release_id"}  # of a release, as the settings have it
+# What runs code that comes as data, or another program in the place of this one.
 RUNS = re.compile(
     r"exec|eval|(types\.)?(Function|Code)Type|(marshal|pickle|_?c?pickle|dill|cloudpickle)\.loads?"
     r"|(importlib\.util\.)?spec_from_file_location|runpy\.\w+"
 )
+BECOMES = re.compile(r"exec[lv]p?e?")
+
+
+def none(places: Iterator[str]) -> None:
+    """Refuse the first of these, if there is one."""
+    for where in places:
+        require(False, where)
 
 
 def of_no_commit(kit: Kit) -> Iterator[str]:
     """Where the source runs code that came as data, but for the one-offs that a person talks to."""
     for path, node in nodes(source(kit)):
         runs = isinstance(node, ast.Call) and RUNS.fullmatch(ast.unparse(node.func))
+        runs = runs or BECOMES.fullmatch(getattr(node, "attr", ""))
         if runs and path.stem not in ONE_OFF:
             yield f"{at(kit, path, node)}: runs what is in no commit"
+
+
+def of_the_machine(kit: Kit) -> Iterator[str]:
+    """Where the source asks which machine, or whose, this is."""
+    for path, node in nodes(source(kit)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if name_of(node.func) in MACHINE or called == "platform.node":
+                yield f"{at(kit, path, node)}: {called} decides by the machine"
+
+
+def by_release(kit: Kit) -> Iterator[str]:
+    """Where the source does one thing under the name of one release, and another else."""
+    for path, node in nodes(source(kit)):
+        test = node if isinstance(node, ast.Compare) else getattr(node, "test", None)
+        asked = IDENTITY & {getattr(one, "attr", "") for one in ast.walk(test)} if test else set()
+        if asked:
+            yield f"{at(kit, path, node)}: decides by {' and '.join(asked)}"
+
+
+def assigned(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """The values that this node gives a name."""
+    match node:
+        case ast.Assign():
+            for target in node.targets:
+                key = getattr(getattr(target, "slice", None), "value", "")
+                yield name_of(target) or str(key), node.value
+        case ast.AnnAssign(value=ast.AST()) | ast.NamedExpr():
+            yield name_of(node.target), node.value  # type: ignore[misc]
+        case ast.keyword():
+            yield node.arg or "", node.value
+        case ast.Dict():
+            for key, value in zip(node.keys, node.values, strict=True):
+                yield str(getattr(key, "value", "")), value
+        case ast.arguments():
+            last = node.args[len(node.args) - len(node.defaults) :]
+            given = [*zip(last, node.defaults, strict=True)]
+            for one, default in [*given, *zip(node.kwonlyargs, node.kw_defaults, strict=True)]:
+                if default:
+                    yield one.arg, default
+        case ast.Call(args=[ast.Constant(value=str(name)), value]):
+            yield name, value
+
+
+def compared(node: ast.AST) -> list[str]:
+    """The texts with which this compares something, or that it looks for in it."""
+    parts: list[ast.AST] = []
+    if isinstance(node, ast.Compare):
+        parts = [node.left, *node.comparators]
+    elif isinstance(node, ast.MatchValue):
+        parts = [node.value]
+    elif isinstance(node, ast.Call) and name_of(node.func) in LOOKS:
+        parts = [*node.args]
+    inner = [one for part in parts for one in (part, *getattr(part, "elts", []))]
+    return [one.value for one in inner if isinstance(getattr(one, "value", None), str)]
 
 
 def strings(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, ast.expr, str]]:
