@@ -207,7 +207,7 @@ class Crashed:
     jobs: int
     interrupted: int  # of them, in the hand of a worker as it was killed
     request: str  # the id of the one that asked for them
-    again: list[Event]  # what workers said as they began the interrupted ones again
+    again: list[Event]  # what workers said as they began its interrupted ones again
 
 
 async def crashed(kit: Kit) -> Crashed:
@@ -216,6 +216,7 @@ async def crashed(kit: Kit) -> Crashed:
         client.headers["X-Request-ID"] = asked = f"request-{uuid.uuid4().hex}"
         about = await kit.offered("enqueue")(client, 12)
         interrupted: set[str] = set()
+        own: set[str] = set()  # of this request; a deploy that others used may have more
         again: list[Event] = []
         place = Path(tempfile.mkdtemp(dir=deploy.folder))  # it outlives a container, as an emptyDir
         kept = [one for one in environment(kit) if one[2].startswith("/tmp/")]
@@ -228,7 +229,8 @@ async def crashed(kit: Kit) -> Crashed:
             deploy.slow(SLOW)
             await asyncio.sleep(answers * SLOW)
             await victim.kill()
-            again += begun(victim, interrupted)
+            again += begun(victim, interrupted & own)
+            own |= {one["job_id"] for one in victim.events if asked in one.values()}
             interrupted |= {*victim.jobs("job.started")} - {*victim.jobs("job.done")}
         require(interrupted, "every job was done before its worker was killed")
         deploy.slow(0)
@@ -236,7 +238,7 @@ async def crashed(kit: Kit) -> Crashed:
         done = kit.offered("done")
         await until(lambda: done(client, about), "every job of a killed worker is done", 60)
         await other.stop()
-        again += begun(other, interrupted)
+        again += begun(other, interrupted & own)
     return Crashed(len(about), len(interrupted), asked, again)
 
 
@@ -290,7 +292,7 @@ async def worker_stops(kit: Kit) -> str:
         about = await enqueue(client, 24) if enqueue else []
         deploy.slow(0.1)  # a job takes longer than the grace, so that some are given back
         worker = await deploy.start("worker", WORKER_CONCURRENCY="2", GRACE_SECONDS="0.2")
-        await (worker.begins(1) if enqueue else worker.speaks())
+        await (worker.begins(3) if enqueue else worker.speaks())  # all its connections are made
         worker.signal(signal.SIGSTOP)  # while another starts: too short to count as dead
         beside = await deploy.start("worker")
         await (beside.begins(1) if enqueue else beside.speaks())

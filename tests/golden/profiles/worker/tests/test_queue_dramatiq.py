@@ -68,6 +68,10 @@ def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_dramatiq, "RETRY_SECONDS", 0)
 
 
+def test_a_consumer_that_waits_to_connect_again_holds_up_no_stop() -> None:
+    assert queue.STOP_SECONDS / 2 > dramatiq.worker.CONSUMER_RESTART_DELAY_SECS
+
+
 async def test_a_worker_takes_no_more_than_it_runs(attached: Settings) -> None:
     async with working(attached):
         await until(lambda: empty(attached))  # whatever another test has left

@@ -26,6 +26,9 @@ MOVE_SECONDS = 5  # longest wait until what was put elsewhere is acknowledged wh
 RETRY_SECONDS = 1
 TOGETHER_SECONDS = 0.003  # what was done quicker waits so long for others, to be acknowledged with
 
+# A stop waits for a consumer that lost its connection and will look again.
+dramatiq.worker.CONSUMER_RESTART_DELAY_SECS = RETRY_SECONDS
+
 log = structlog.get_logger()
 
 
