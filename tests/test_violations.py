@@ -88,7 +88,7 @@ def test_rows_are_put_into_the_table_of_the_last_whole_run(
         judge.Verdict(Violation("one", "I", "is", {}, "I-1")),
         judge.Verdict(Violation("two", "II", "new", {}, "II-1"), checks={"II-1": broken}),
     ]
-    said, *_, one, two = report.added(verdicts, ["one", "two", "three"]).splitlines()
+    said, *_, one, two = report.added(verdicts, ["one", "two", "three"], True).splitlines()
     assert said.startswith("1 of 2 violations killed; alive: one.")
     assert one.startswith("| I | one | is | passes | **none** |")
     assert two.startswith("| II | two | new | passes | II-1 |")

@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
     chosen = given.names
     if unknown := set(chosen) - {*ALL, *FACTORS}:
         parser.error(f"there is no violation and no factor {', '.join(sorted(unknown))}")
+    if given.add and not chosen:
+        parser.error("--add is for violations that are named: a whole run writes every row")
     if given.alarms:
         return alarmed(given.alarms)
     wanted = [one for one in ALL.values() if not chosen or {one.name, one.factor} & {*chosen}]
@@ -62,7 +64,7 @@ def main(arguments: list[str]) -> int:
     verdicts.sort(key=lambda one: order.index(one.violation.name))
     say(report.totals(verdicts))
     if given.add:
-        report.write("Found", report.added(verdicts, order))
+        report.write("Found", report.added(verdicts, order, given.quick))
     elif not chosen:
         report.write("Found", report.found(verdicts, given.quick))
         text = report.nothing(verdicts, good, voids, given.quick)

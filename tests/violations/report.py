@@ -86,7 +86,7 @@ def found(verdicts: Sequence[Verdict], quick: bool) -> str:
     return f"{totals(verdicts)}.{how}\n\n{FOUND}{''.join(map(row, verdicts))}"
 
 
-def added(verdicts: Sequence[Verdict], order: Sequence[str]) -> str:
+def added(verdicts: Sequence[Verdict], order: Sequence[str], quick: bool) -> str:
     """The same section with these rows put in, each where it stands in this order of names."""
     text = DOCUMENT.read_text()
     rows = {one.split(" | ")[1]: one for one in re.findall(r"(?m)^\| [IVX]+ \| .*\n", text)}
@@ -94,8 +94,9 @@ def added(verdicts: Sequence[Verdict], order: Sequence[str]) -> str:
     rows = {name: rows[name] for name in order if name in rows}
     left = [name for name, one in rows.items() if "**none**" in one]
     alive = f"; alive: {', '.join(left)}" if left else ""
-    said = f"{len(rows) - len(left)} of {len(rows)} violations killed{alive}."
-    return f"{said}{QUICKLY}\n\n{FOUND}{''.join(rows.values())}"
+    how = QUICKLY if quick or QUICKLY in text else ""
+    said = f"{len(rows) - len(left)} of {len(rows)} violations killed{alive}.{how}"
+    return f"{said}\n\n{FOUND}{''.join(rows.values())}"
 
 
 def nothing(

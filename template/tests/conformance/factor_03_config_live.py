@@ -133,7 +133,7 @@ async def rotated(kit: Kit) -> str:
         deploy.seek(re.compile(b"|".join(map(str.encode, new.values()))) if new else None)
         await holds(**new)
         deploy.seek(None)
-        require(deploy.found[seen:] == [], "a secret of one process went to a backing service")
+        require(not deploy.found[seen:], "a secret of one process went to a backing service")
         if new:
             wrong, former = False, False
             with suppress(Broken):

@@ -20,7 +20,7 @@ HOST = {"host", "hostname", "netloc"}
 RESOLVES = {"gethostbyname", "gethostbyname_ex", "getaddrinfo"}
 # Of a manifest: a service that is let in at one address, or beside the process.
 PINNED = re.compile(
-    r"\b(\d{1,3}\.){3}\d{1,3}/(2[5-9]|3[0-2])\b|\bhostAliases\b|\bextra_hosts\b|--add-host\b"
+    r"\b(?!169\.254\.)(\d{1,3}\.){3}\d{1,3}/(2[5-9]|3[0-2])\b|\bhostAliases\b|\bextra_hosts\b|--add-host\b"
     r"|^(Requires|Requisite|BindsTo|Wants)=.*\b(postgres\w*|redis|valkey|rabbitmq|mysql|maria\w*)\b"
 )
 

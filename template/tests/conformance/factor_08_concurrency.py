@@ -76,7 +76,8 @@ def each_type_scales_alone(kit: Kit) -> str:
         target = document.get("spec", {}).get("scaleTargetRef", {}).get("name")
         twice = document["kind"] == "HorizontalPodAutoscaler" and target in numbered
         require(not twice, f"{at(kit, path)}: {target} has a number that each deploy goes back to")
-        follows = re.search(rf"component[=:'\" ]+(?!{target}\b)\w", str(document.get("spec")))
+        own = str(target).rpartition("-")[2]
+        follows = re.search(rf"component[=:'\" ]+(?!{own}\b)\w", str(document.get("spec")))
         require(not target or not follows, f"{at(kit, path)}: {target} in the number of another")
         mode = document.get("spec", {}).get("updatePolicy", {}).get("updateMode", "Auto")
         bigger = document["kind"] == "VerticalPodAutoscaler" and mode != "Off"

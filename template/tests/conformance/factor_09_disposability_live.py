@@ -279,7 +279,8 @@ async def crash_only(kit: Kit) -> str:
         require(not lost, f"answered, and not there: {lost}")
         twice = {name for name in found if found.count(name) > 1 and name.endswith((*answered,))}
         require(not twice, f"there more than once: {twice}")
-    return f"{len(answered)} processes killed right after an answer: each answer holds, once"
+    held = f"{len(answered)} processes killed right after an answer: each answer holds, once"
+    return f"{held}; {len(about)} requests cut short and repeated had their effect"
 
 
 @check("IX-5", 58, 59, 60, needs=("worker",))

@@ -176,7 +176,9 @@ def no_stand_ins(kit: Kit) -> str:
 
 
 # Python that leaves assertions out, which every developer's keeps.
-WITHOUT_ASSERTS = re.compile(r"\bPYTHONOPTIMIZE\b|(?<![\w-])[\"']?-OO?\b[\"']?(?=[\s,\]]|$)")
+WITHOUT_ASSERTS = re.compile(
+    r"\bPYTHONOPTIMIZE\b|\bpython[\d.]*\s([^;|&]*\s)?-OO?\b|[\"']-OO?[\"']"
+)
 MERGES = {"push", "workflow_run"}  # the events of GitHub that follow a merge
 WAITS = re.compile(r"\bmanual\b|schedule")
 SOMEBODY = re.compile(r"github\.(triggering_)?actor\b|GITLAB_USER_|github\.event\.sender")

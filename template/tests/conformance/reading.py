@@ -26,6 +26,18 @@ PIPELINES = (".github/workflows/*.yml", ".github/workflows/*.yaml", ".gitlab-ci.
 PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together
 MANIFESTS = ("deploy/*.yaml", "deploy/*.yml")
 COMPOSE = ("compose*.y*ml", "docker-compose*.y*ml")
+# What an environment is called, of the words that mean little else.
+ONE_ENVIRONMENT = re.compile(r"(?i)\W*(pre-?)?(prod(uction)?|staging|stg|uat|development)\W*")
+HERE_ALONE = re.compile(r"localhost|127(\.\d+){3}|::1|host\.docker\.internal")
+MACHINE = {"gethostname", "getfqdn", "uname", "getuser", "getlogin"}  # and platform.node
+LOOKS = {"startswith", "endswith", "search", "match", "fullmatch", "find", "count"}
+IDENTITY = {"revision", "release_id"}  # of a release, as the settings have it
+# What runs code that comes as data, or another program in the place of this one.
+RUNS = re.compile(
+    r"exec|eval|(types\.)?(Function|Code)Type|(marshal|pickle|_?c?pickle|dill|cloudpickle)\.loads?"
+    r"|(importlib\.util\.)?spec_from_file_location|runpy\.\w+"
+)
+BECOMES = re.compile(r"exec[lv]p?e?")
 
 
 class Pod(NamedTuple):
@@ -78,20 +90,6 @@ def source(kit: Kit) -> dict[Path, ast.Module]:
 def nodes(trees: dict[Path, ast.Module]) -> Iterator[tuple[Path, Any]]:
     """Every node of these modules with its file."""
     return ((path, node) for path, tree in trees.items() for node in ast.walk(tree))
-
-
-# What an environment is called, of the words that mean little else.
-ONE_ENVIRONMENT = re.compile(r"(?i)\W*(pre-?)?(prod(uction)?|staging|stg|uat|development)\W*")
-HERE_ALONE = re.compile(r"localhost|127(\.\d+){3}|::1|host\.docker\.internal")
-MACHINE = {"gethostname", "getfqdn", "uname", "getuser", "getlogin"}  # and platform.node
-LOOKS = {"startswith", "endswith", "search", "match", "fullmatch", "find", "count"}
-IDENTITY = {"revision", "release_id"}  # of a release, as the settings have it
-# What runs code that comes as data, or another program in the place of this one.
-RUNS = re.compile(
-    r"exec|eval|(types\.)?(Function|Code)Type|(marshal|pickle|_?c?pickle|dill|cloudpickle)\.loads?"
-    r"|(importlib\.util\.)?spec_from_file_location|runpy\.\w+"
-)
-BECOMES = re.compile(r"exec[lv]p?e?")
 
 
 def none(places: Iterator[str]) -> None:
